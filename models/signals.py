@@ -1,0 +1,288 @@
+"""What a selection strategy wants to know of a pool, read from a model in one pass.
+
+The pass leaves no trace: modules return to the mode they were in, and no random number generator moves, so a run with
+it trains bit for bit like a run without. Batches are formed over the whole pool, by length, and handed to the
+processes whole: what a row's batch looks like, and so its signals, does not depend on the number of processes.
+"""
+
+import random
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .structure import backbone, plain_model
+
+
+SIGNALS = frozenset({"embeddings", "probabilities", "el2n"})
+"""The signals that `read_signals` can read. All but `embeddings` come from the head."""
+
+_ON_DISK_ABOVE = 2**30  # bytes
+_ROWS_AT_A_TIME = 16384
+_IGNORE = -100  # the label of positions that have none, as in Transformers
+_MAX_CLASSES = 1000  # above it, "classes" are a vocabulary
+
+Batch = Mapping[str, Tensor]
+Reader = Callable[[Tensor | None, Tensor | None, Batch], Tensor]
+
+
+def read_signals(
+    model: nn.Module,
+    dataset: Any,
+    needs: Collection[str],
+    *,
+    collate: Callable[[list[Any]], Batch],
+    lengths: Sequence[int] | NDArray[np.int64],
+    batch_size: int = 32,
+    prepare: Callable[[Batch], Batch] | None = None,
+    process_index: int = 0,
+    num_processes: int = 1,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Read the signals `needs` of every row of `dataset` from `model`, in one forward pass without gradient.
+
+    `probabilities` (n, c): softmax of the logits; for token classification the mean over the row's scored tokens.
+    `embeddings` (n, d): mean over the attention mask of the backbone's last hidden state.
+    `el2n` (n): ‖softmax − onehot(label)‖₂ (Paul et al., 2107.07075); for token classification the mean over the
+    labelled tokens.
+
+    Args:
+        model: sequence or token classifier, or for `embeddings` alone any Transformers model; DDP, DeepSpeed, FSDP,
+            PEFT and quantised models too.
+        dataset: rows by index, as `collate` takes them.
+        needs: names out of `SIGNALS`.
+        collate: makes a batch from rows, with `labels` where there are any.
+        lengths: tokens of each row; decides only which rows share a batch.
+        batch_size: rows a batch, per process.
+        prepare: moves a batch to the model's device; by default as it is.
+        process_index: this process's number, of `num_processes` that all call this with equal arguments.
+        num_processes: 2 and more need an initialised `torch.distributed`.
+        progress: wraps an iterable of known length, for a progress bar.
+
+    Returns:
+        One float32 array per name, in the order of `dataset`; on process 0 only, empty elsewhere. An array above
+        1 GiB lies in a temporary file (`numpy.memmap`) that goes when the array does.
+
+    Raises:
+        ValueError: a name is unknown, or the model or the data cannot give that signal.
+    """
+    needs = frozenset(needs)
+    if unknown := needs - SIGNALS:
+        raise ValueError(f"cannot read {sorted(unknown)} from a model; it gives {sorted(SIGNALS)}")
+    if not needs or len(dataset) == 0:
+        return {}
+    batches = _length_sorted_batches(np.asarray(lengths), batch_size)
+    rounds = -(-len(batches) // num_processes)
+    # Every process runs as many batches as the others (sharded models need all of them at each one): the surplus is
+    # a batch read twice, with the same result.
+    mine = [batches[min(i * num_processes + process_index, len(batches) - 1)] for i in range(rounds)]
+    sink = _Sink(len(dataset), batches, process_index, num_processes)
+    with _rng_neutral(), _evaluating(model), torch.no_grad(), _BackboneOutput(model, "embeddings" in needs) as hidden:
+        prefetched = _prefetch(dataset, mine, collate)
+        for rows, batch in progress(prefetched, rounds) if progress else prefetched:
+            batch = prepare(batch) if prepare else batch
+            outputs = _forward(model, batch, needs)
+            for name in sorted(needs):
+                sink.put(name, rows, _READERS[name](outputs, hidden.states, batch))
+    return sink.gather()
+
+
+def _length_sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Longest first, so that memory runs out at the first batch if at all; equal lengths by row number."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def _prefetch(
+    dataset: Any, batches: list[NDArray[np.int64]], collate: Callable[[list[Any]], Batch]
+) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    """Collate one batch ahead in a thread: on most models it costs nothing beside the forward pass."""
+
+    def load(rows: NDArray[np.int64]) -> Batch:
+        indices = rows.tolist()
+        fetch = getattr(dataset, "__getitems__", None)
+        return collate(fetch(indices) if fetch else [dataset[i] for i in indices])
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(load, batches[0])
+        for i, rows in enumerate(batches):
+            batch = ahead.result()
+            if i + 1 < len(batches):
+                ahead = pool.submit(load, batches[i + 1])
+            yield rows, batch
+
+
+def _forward(model: nn.Module, batch: Batch, needs: Collection[str]) -> Tensor | None:
+    """The logits, in float32, of a forward pass without labels: no loss is computed."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    inner = plain_model(model)
+    if needs == {"embeddings"} and inner.config.is_encoder_decoder and "decoder_input_ids" not in inputs:
+        backbone(model)(input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"))
+        return None
+    outputs = model(**inputs)
+    if needs == {"embeddings"}:
+        return None
+    logits = getattr(outputs, "logits", None)
+    if logits is None:
+        raise ValueError(f"{type(inner).__name__} gives no logits: `probabilities` and `el2n` need a classifier")
+    if logits.shape[-1] > _MAX_CLASSES:
+        raise ValueError(
+            f"{type(inner).__name__} gives {logits.shape[-1]} logits a position, more than {_MAX_CLASSES}: "
+            "a language model can be read for `embeddings` only"
+        )
+    if logits.shape[-1] == 1:
+        raise ValueError(f"{type(inner).__name__} has one output: `probabilities` and `el2n` need two classes or more")
+    return logits.float()
+
+
+def _read_embeddings(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
+    assert states is not None
+    mask = batch.get("attention_mask")
+    if mask is None:
+        return states.mean(1)
+    weights = mask.to(states.dtype)
+    return torch.bmm(weights.unsqueeze(1), states).squeeze(1) / weights.sum(1, keepdim=True).clamp(min=1)
+
+
+def _read_probabilities(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
+    assert logits is not None
+    probabilities = logits.softmax(-1)
+    return probabilities if logits.dim() == 2 else _token_mean(probabilities, _scored(batch))
+
+
+def _read_el2n(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
+    assert logits is not None
+    labels = batch.get("labels")
+    if labels is None or labels.is_floating_point() or labels.shape != logits.shape[:-1]:
+        raise ValueError("`el2n` needs one class index per row (or per token) in `labels`")
+    active = labels != _IGNORE
+    onehot = torch.nn.functional.one_hot(labels.clamp(min=0), logits.shape[-1])
+    errors = (logits.softmax(-1) - onehot).norm(dim=-1)
+    return errors if logits.dim() == 2 else _token_mean(errors.unsqueeze(-1), active).squeeze(-1)
+
+
+_READERS: dict[str, Reader] = {
+    "embeddings": _read_embeddings,
+    "probabilities": _read_probabilities,
+    "el2n": _read_el2n,
+}
+
+
+def _scored(batch: Batch) -> Tensor:
+    """The token positions that count: the labelled ones, or where nothing is labelled the attended ones."""
+    labels = batch.get("labels")
+    return labels != _IGNORE if labels is not None else batch["attention_mask"].bool()
+
+
+def _token_mean(values: Tensor, active: Tensor) -> Tensor:
+    """(rows, tokens, k) → (rows, k)"""
+    weights = active.unsqueeze(-1).to(values.dtype)
+    return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class _BackboneOutput:
+    """Holds the last hidden states of the backbone's latest forward pass, in float32 (rows, tokens, d)."""
+
+    def __init__(self, model: nn.Module, active: bool) -> None:
+        self.states: Tensor | None = None
+        self._module = backbone(model) if active else None
+
+    def __enter__(self) -> "_BackboneOutput":
+        if self._module is not None:
+            self._handle = self._module.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._module is not None:
+            self._handle.remove()
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        states = output[0] if isinstance(output, tuple) else getattr(output, "last_hidden_state", None)
+        if states is None or states.dim() != 3:
+            raise ValueError(f"{type(module).__name__} gives no hidden states to take `embeddings` from")
+        self.states = states.float()
+
+
+class _Sink:
+    """Collects the rows of one process, and on process 0 those of all."""
+
+    def __init__(self, rows: int, batches: list[NDArray[np.int64]], process_index: int, num_processes: int) -> None:
+        self._rows, self._process_index, self._num_processes = rows, process_index, num_processes
+        self._order = [np.concatenate(batches[p::num_processes] or [batches[0][:0]]) for p in range(num_processes)]
+        self._arrays: dict[str, NDArray[np.float32]] = {}
+
+    def put(self, name: str, rows: NDArray[np.int64], values: Tensor) -> None:
+        if name not in self._arrays:
+            self._arrays[name] = _allocate((self._rows, *values.shape[1:]))
+        self._arrays[name][rows] = values.cpu().numpy()
+
+    def gather(self) -> dict[str, NDArray[np.float32]]:
+        if self._num_processes > 1:
+            for name in sorted(self._arrays):
+                self._gather(self._arrays[name])
+        return self._arrays if self._process_index == 0 else {}
+
+    def _gather(self, array: NDArray[np.float32], chunk: int = _ROWS_AT_A_TIME) -> None:
+        """Send every process's rows to process 0, some at a time; all chunks have one shape, as collectives want."""
+        import torch.distributed as dist
+
+        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
+        longest = max(len(order) for order in self._order)
+        for start in range(0, longest, chunk):
+            size = min(chunk, longest - start)
+            own = array[self._order[self._process_index][start : start + size]]
+            sent = torch.zeros((size, *array.shape[1:]), device=device)
+            sent[: len(own)] = torch.from_numpy(own).to(device)
+            received = [torch.empty_like(sent) for _ in range(self._num_processes)]
+            dist.all_gather(received, sent)
+            if self._process_index == 0:
+                for order, part in zip(self._order, received, strict=True):
+                    rows = order[start : start + size]
+                    array[rows] = part[: len(rows)].cpu().numpy()
+
+
+def take_rows(values: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """`values[rows]` for ascending `rows`, on disk where `values` is; without a copy where that is all of them."""
+    if len(rows) == len(values):
+        return values
+    taken = _allocate((len(rows), *values.shape[1:]))
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        taken[start : start + _ROWS_AT_A_TIME] = values[rows[start : start + _ROWS_AT_A_TIME]]
+    return taken
+
+
+def _allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if 4 * int(np.prod(shape)) <= _ON_DISK_ABOVE:
+        return np.empty(shape, dtype=np.float32)
+    with tempfile.TemporaryFile() as file:  # the mapping keeps the file alive after its name and handle are gone
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _rng_neutral() -> Iterator[None]:
+    """Leave every generator as it was: dropout in training must not depend on whether a pool was read."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

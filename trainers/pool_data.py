@@ -1,0 +1,135 @@
+"""A pool of training rows as a strategy sees it: labels, texts, lengths, and the candidates of a round."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+
+from ..models import SIGNALS, take_rows
+from ..selection import Pool
+from .sampler import row_lengths
+
+
+PROVIDED = SIGNALS | {"texts", "labels", "selected_embeddings"}
+"""The fields of a `Pool` that a trainer can fill."""
+
+
+class PoolData:
+    """What is read of `dataset` itself, each thing at most once.
+
+    Args:
+        dataset: a `datasets.Dataset`, or any data set with a length and rows by index.
+        text_column: the column with the texts.
+        length_column: the column with the number of tokens, where there is one.
+
+    Raises:
+        TypeError: `dataset` has no length or no rows by index, or is a dict of splits.
+        ValueError: it is empty.
+    """
+
+    def __init__(self, dataset: Any, text_column: str = "text", length_column: str = "length") -> None:
+        if isinstance(dataset, dict):
+            raise TypeError(
+                f"`train_dataset` is a {type(dataset).__name__} of splits {list(dataset)}: did you mean "
+                "`train_dataset=dataset['train']`?"
+            )
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+            raise TypeError("`train_dataset` must have a length and rows by index: a pool is read as a whole")
+        if len(dataset) == 0:
+            raise ValueError("`train_dataset` is empty")
+        self.dataset, self.text_column, self.length_column = dataset, text_column, length_column
+        self._cache: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of what a row holds; none where rows are no mappings."""
+        if hasattr(self.dataset, "column_names"):
+            return list(self.dataset.column_names)
+        row = self.dataset[0]
+        return list(row) if isinstance(row, Mapping) else []
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        if "lengths" not in self._cache:
+            self._cache["lengths"] = row_lengths(self.dataset, self.length_column)
+        return self._cache["lengths"]
+
+    def labels(self) -> NDArray[np.int64] | None:
+        """One class index per row, or None where rows have none (no label, several, or a real number)."""
+        if "labels" not in self._cache:
+            self._cache["labels"] = self._read_labels()
+        return self._cache["labels"]
+
+    def check(self, needs: Collection[str], strategy: str) -> None:
+        """Raise a `ValueError` if the strategy of that name needs what this pool cannot give."""
+        if unknown := set(needs) - PROVIDED:
+            raise ValueError(
+                f"strategy {strategy} needs {sorted(unknown)}, which this trainer does not read; "
+                f"it reads {sorted(PROVIDED)}"
+            )
+        if "labels" in needs and self.labels() is None:
+            raise ValueError(
+                f"strategy {strategy} needs one class index per row in a column `label` or `labels`; "
+                f"`train_dataset` has {self.columns}"
+            )
+        if "texts" in needs and self.text_column not in self.columns:
+            raise ValueError(
+                f"strategy {strategy} needs `text_column` {self.text_column!r}; `train_dataset` has {self.columns}"
+            )
+
+    def candidates(
+        self, signals: Mapping[str, NDArray[np.float32]], needs: Collection[str], selected: NDArray[np.int64]
+    ) -> Pool:
+        """The pool of a round: all rows that are not in `selected`, with the fields that `needs` names.
+
+        Args:
+            signals: name → one entry per row of the data set.
+            needs: names of `Pool` fields.
+            selected: data set indices that earlier rounds chose.
+        """
+        selected = np.sort(selected)
+        ids = np.setdiff1d(np.arange(len(self)), selected, assume_unique=True)
+        fields: dict[str, Any] = {name: take_rows(values, ids) for name, values in signals.items()}
+        if "selected_embeddings" in needs:
+            fields["selected_embeddings"] = signals["embeddings"][selected]
+        if "labels" in needs and (labels := self.labels()) is not None:
+            fields["labels"] = labels[ids]
+        if "texts" in needs:
+            texts = self._column(self.text_column)
+            fields["texts"] = [texts[i] for i in ids.tolist()]
+        return Pool(ids=ids, selected=selected, **fields)
+
+    def fingerprint(self, rows: int = 256) -> str:
+        """A hash of the number of rows and of `rows` of them at even distances."""
+        digest = hashlib.sha256(str(len(self)).encode())
+        for index in np.unique(np.linspace(0, len(self) - 1, rows).astype(int)).tolist():
+            for part in _parts(self.dataset[index]):
+                digest.update(part)
+        return digest.hexdigest()[:16]
+
+    def _column(self, name: str) -> Any:
+        if hasattr(self.dataset, "column_names"):
+            return self.dataset[name][:]
+        return [self.dataset[i][name] for i in range(len(self))]
+
+    def _read_labels(self) -> NDArray[np.int64] | None:
+        for column in ("label", "labels", "label_ids"):
+            if column in self.columns:
+                first = np.asarray(self.dataset[0][column])
+                if first.ndim == 0 and np.issubdtype(first.dtype, np.integer):
+                    return np.asarray(self._column(column), dtype=np.int64)
+        return None
+
+
+def _parts(row: Any) -> Iterable[bytes]:
+    items = sorted(row.items()) if isinstance(row, Mapping) else enumerate(row)
+    for name, value in items:
+        if value is not None:
+            yield str(name).encode()
+            yield value.encode() if isinstance(value, str) else np.asarray(value).tobytes()

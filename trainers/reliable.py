@@ -1,0 +1,130 @@
+"""What all trainers of Tithe share: whole checkpoints, the right loss, exact resume, a stop at the first NaN."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_callback import ExportableState
+
+from .checkpoints import (
+    is_finished,
+    last_finished_checkpoint,
+    mark_finished,
+    remove_checkpoint,
+    rotate_finished,
+)
+from .losses import classification_loss
+
+
+class ReliableTrainer(Trainer):
+    """A `Trainer` that can be killed at any moment, and that computes what it says.
+
+    It differs from its parent in four points:
+
+    - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
+      incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.
+    - A resumed run stops early where the uninterrupted one would: `EarlyStoppingCallback` keeps its patience.
+    - Classification heads get the loss of `tithe.trainers.losses` unless `compute_loss_func` is given.
+    - A loss that is not finite ends training before it reaches the weights, unless `logging_nan_inf_filter` is off or
+      training runs in fp16, whose scaler expects overflows.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.compute_loss_func is None:
+            self.compute_loss_func = classification_loss(self.model, self.args.label_smoothing_factor)
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> Any:
+        """As `Trainer.train`; `resume_from_checkpoint=True` takes the last *finished* checkpoint of `output_dir`.
+
+        Raises:
+            ValueError: the checkpoint is unfinished, or there is none.
+            FloatingPointError: the training loss is not finite.
+        """
+        self._run_dir = Path(self._get_output_dir(trial))
+        folder = self._checkpoint_to_resume(resume_from_checkpoint)
+        self._before_training(folder)
+        return super().train(None if folder is None else str(folder), trial, ignore_keys_for_eval)
+
+    def _before_training(self, checkpoint: Path | None) -> None:
+        """For subclasses: take up state from `checkpoint`, or start afresh where it is None."""
+
+    def _write_to_checkpoint(self, folder: Path) -> None:
+        """For subclasses: write state of their own into the checkpoint, on the process that saves."""
+
+    def _checkpoint_to_resume(self, wanted: str | bool | None) -> Path | None:
+        if not wanted:
+            return None
+        last = last_finished_checkpoint(self.args.output_dir)
+        if wanted is True:
+            if last is None:
+                raise ValueError(f"no finished checkpoint in `output_dir` {self.args.output_dir}: nothing to resume")
+            return last
+        folder = Path(wanted)
+        if not is_finished(folder):
+            other = f"the last finished one in `output_dir` is {last.name}" if last else "`output_dir` has none"
+            raise ValueError(f"checkpoint {folder} is missing or was never finished; {other}")
+        return folder
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = self._run_dir / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            remove_checkpoint(folder)  # what a killed run left there must not mix with ours
+            folder.mkdir(parents=True)
+            self._write_to_checkpoint(folder)
+        self.accelerator.wait_for_everyone()
+        # The parent deletes old checkpoints before we can vouch for the new one; ours are deleted after.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            torch.save(self.args, folder / TRAINING_ARGS_NAME)  # again, with the limit
+            mark_finished(folder)
+            rotate_finished(self._run_dir, limit, self.state.best_model_checkpoint)
+
+    def _load_callback_state(self) -> None:
+        """Give `ExportableState` callbacks what they knew; the parent does so only on request, with new objects."""
+        super()._load_callback_state()
+        if self.args.restore_callback_states_from_checkpoint:
+            return
+        for name, saved in self.state.stateful_callbacks.items():
+            callbacks = [c for c in self.callback_handler.callbacks if type(c).__name__ == name]
+            states = saved if isinstance(saved, list) else [saved]
+            for callback, state in zip(callbacks, states, strict=False):
+                if isinstance(callback, ExportableState):
+                    vars(callback).update(state["attributes"])
+
+    def _init_training_state(
+        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *rest: Any
+    ) -> tuple[int, int]:
+        """A run that had already stopped early when it was killed has no epoch left."""
+        trained = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *rest)
+        stopping = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
+        if self.state.global_step and any(
+            c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping
+        ):
+            return num_train_epochs, 0
+        return trained
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        # The parent looks at the loss anyway when it filters, so this costs no further wait for the device.
+        if self.args.logging_nan_inf_filter and not self.args.fp16 and not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {loss.item()} at step {self.state.global_step + 1}: lower `learning_rate`, set "
+                "`max_grad_norm`, or look for broken inputs; the weights are those of the step before"
+            )
+        return loss
