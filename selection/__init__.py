@@ -1,2 +1,37 @@
 if __name__ != "tithe.selection":
-    raise ImportError("import `tithe.selection`, not `selection`: the bare name would load a second copy of every class")
+    raise ImportError(
+        "import `tithe.selection`, not `selection`: the bare name would load a second copy of every class"
+    )
+
+from .baselines import All, Random
+from .diversity import EntropyDiversity, KCenter
+from .dsquared import d_squared_sample
+from .easy_diverse import EdfsLite, QditLite
+from .facility import FacilityLocation, facility_location_greedy
+from .kcenter import Coverage, coverage_radius, k_center_greedy
+from .pool import Pool, Selection, Strategy, check_request
+from .registry import STRATEGIES, get_strategy
+from .uncertainty import normalised_entropy
+
+
+__all__ = [
+    "STRATEGIES",
+    "All",
+    "Coverage",
+    "EdfsLite",
+    "EntropyDiversity",
+    "FacilityLocation",
+    "KCenter",
+    "Pool",
+    "QditLite",
+    "Random",
+    "Selection",
+    "Strategy",
+    "check_request",
+    "coverage_radius",
+    "d_squared_sample",
+    "facility_location_greedy",
+    "get_strategy",
+    "k_center_greedy",
+    "normalised_entropy",
+]

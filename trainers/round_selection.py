@@ -338,8 +338,13 @@ class RoundSelectionTrainer(ReliableTrainer):
 
 
 def _strategy(strategy: str | Strategy | None, args: RoundSelectionConfig) -> Strategy:
-    if strategy is None:
+    if strategy is None or strategy == args.strategy:
         return get_strategy(args.strategy, **(args.strategy_kwargs or {}))
+    if args.strategy_kwargs:
+        raise ValueError(
+            f"`strategy_kwargs` {args.strategy_kwargs} belong to `args.strategy` {args.strategy}, which the `strategy` "
+            "argument overrides: give it as an object, `get_strategy(name, **hyperparameters)`"
+        )
     if isinstance(strategy, str):
         return get_strategy(strategy)
     if not isinstance(strategy, Strategy):

@@ -17,6 +17,8 @@ def make_trainer(tmp_path, make_model, make_pool, collate) -> Callable[..., Roun
     """A trainer on the tiny pool; `strategy` may be an object, `trainer` are arguments of the trainer itself."""
 
     def make(output_dir=None, strategy=None, model=None, pool=None, trainer=None, **options):
+        if isinstance(strategy, str):
+            strategy, options["strategy"] = None, strategy
         return RoundSelectionTrainer(
             make_model() if model is None else model,
             arguments(output_dir or tmp_path / "out", **options),

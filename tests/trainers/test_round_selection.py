@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import IterableDataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
-from tithe.selection import STRATEGIES, Selection
+from tithe.selection import STRATEGIES, KCenter, Selection
 from tithe.trainers import Ledger, RoundSelectionConfig, RoundSelectionTrainer, classification_loss
 
 
@@ -358,6 +358,15 @@ def test_a_list_of_rows_is_a_pool_too(make_trainer, make_pool):
     from_list.train()
     assert from_list.ledger.selected.tolist() == from_table.ledger.selected.tolist()
     assert equal(weights(from_list), weights(from_table))
+
+
+def test_the_strategy_argument_overrides_the_name(make_model, make_pool, make_trainer):
+    args = make_trainer(strategy="random").args
+    assert type(RoundSelectionTrainer(make_model(), args, None, make_pool(), strategy="k_center").strategy) is KCenter
+    args.strategy_kwargs = {"stratified": True}
+    assert RoundSelectionTrainer(make_model(), args, None, make_pool(), strategy="random").strategy.stratified
+    with pytest.raises(ValueError, match="`strategy_kwargs` .* belong to `args.strategy` random"):
+        RoundSelectionTrainer(make_model(), args, None, make_pool(), strategy="k_center")
 
 
 def test_config_reads_json_and_names():
