@@ -1,0 +1,23 @@
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import tithe.evaluation
+
+
+MODULES = sorted(module.name for module in pkgutil.iter_modules(tithe.evaluation.__path__))
+WITH_EXAMPLES = {"files", "memory", "metrics", "model_card"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name):
+    outcome = doctest.testmod(importlib.import_module(f"tithe.evaluation.{name}"))
+    assert outcome.failed == 0
+    assert bool(outcome.attempted) == (name in WITH_EXAMPLES)
+
+
+def test_public_names_exist_once():
+    assert len(set(tithe.evaluation.__all__)) == len(tithe.evaluation.__all__)
+    assert all(getattr(tithe.evaluation, name) is not None for name in tithe.evaluation.__all__)
