@@ -108,6 +108,8 @@ def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
     text = (f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.4g}") if isinstance(value, float) else str(value)
     return " ".join(text.replace("|", "\\|").split())
 

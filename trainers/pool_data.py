@@ -80,7 +80,8 @@ class PoolData:
             )
         if "texts" in needs and self.text_column not in self.columns:
             raise ValueError(
-                f"strategy {strategy} needs `text_column` {self.text_column!r}; `train_dataset` has {self.columns}"
+                f"strategy {strategy} needs `pool_text_column` {self.text_column!r}; "
+                f"`train_dataset` has {self.columns}"
             )
 
     def candidates(

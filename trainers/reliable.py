@@ -54,6 +54,10 @@ class ReliableTrainer(Trainer):
         self._before_training(folder)
         return super().train(None if folder is None else str(folder), trial, ignore_keys_for_eval)
 
+    def check_resume(self, resume_from_checkpoint: str | bool | None) -> None:
+        """Raise the `ValueError` that `train(resume_from_checkpoint)` would raise, and do nothing else."""
+        self._before_training(self._checkpoint_to_resume(resume_from_checkpoint))
+
     def _before_training(self, checkpoint: Path | None) -> None:
         """For subclasses: take up state from `checkpoint`, or start afresh where it is None."""
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import get_sampler
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
@@ -81,8 +82,9 @@ class RoundSelectionConfig(TrainingArguments):
         metadata={"help": "Learning rate of what lies outside the backbone. Default: `learning_rate`."},
     )
     # Data
-    text_column: str = field(
-        default="text", metadata={"help": "Column of the pool with the texts, for strategies that read them."}
+    pool_text_column: str = field(
+        default="text",
+        metadata={"help": "Column of `train_dataset` with the texts, for strategies that read them."},
     )
 
     def __post_init__(self) -> None:
@@ -156,7 +158,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
         self.ledger = Ledger({})
         if self.train_dataset is not None:
-            self.pool = PoolData(self.train_dataset, args.text_column, args.length_column_name)
+            self.pool = PoolData(self.train_dataset, args.pool_text_column, args.length_column_name)
             self.pool.check(self.strategy.needs, type(self.strategy).__name__)
             if args.max_steps <= 0:  # else the number of epochs is known once training begins
                 self.check_rounds(math.ceil(args.num_train_epochs))
@@ -305,6 +307,12 @@ class RoundSelectionTrainer(ReliableTrainer):
         )
         return self._sampler
 
+    def num_examples(self, dataloader: DataLoader) -> int:
+        """As the parent's, but of the training data only what an epoch draws: speeds are logged by it."""
+        if isinstance(get_sampler(dataloader), RoundSampler):
+            return self.budget
+        return super().num_examples(dataloader)
+
     def _before_training(self, checkpoint: Path | None) -> None:
         if self.train_dataset is None:
             return
@@ -342,8 +350,8 @@ def _strategy(strategy: str | Strategy | None, args: RoundSelectionConfig) -> St
         return get_strategy(args.strategy, **(args.strategy_kwargs or {}))
     if args.strategy_kwargs:
         raise ValueError(
-            f"`strategy_kwargs` {args.strategy_kwargs} belong to `args.strategy` {args.strategy}, which the `strategy` "
-            "argument overrides: give it as an object, `get_strategy(name, **hyperparameters)`"
+            f"`strategy_kwargs` {args.strategy_kwargs} belong to `args.strategy` {args.strategy}, which the "
+            "`strategy` argument overrides: give it as an object, `get_strategy(name, **hyperparameters)`"
         )
     if isinstance(strategy, str):
         return get_strategy(strategy)

@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made on first use; PYTHON chooses what it is made from, VENV where.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ROOMS := selection models trainers evaluation recipes
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: $(BIN)/.installed ## train on a tenth of the embedded corpus; ends with the path of the report
+	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/data_selection.py
+
+test: $(BIN)/.installed ## run the tests
+	$(BIN)/python -m pytest -q
+
+test-slow: $(BIN)/.installed ## run the tests that take over a minute or several processes, too
+	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+lint: $(BIN)/.linting ## ruff, and mypy on the library
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	mkdir -p build/types && ln -sfn ../.. build/types/tithe
+	MYPYPATH=build/types $(BIN)/mypy $(ROOMS:%=-p tithe.%)
+
+bench: $(BIN)/.benching ## compare with named peers, side by side
+	$(BIN)/python benchmarks/kcenter.py
+	$(BIN)/python benchmarks/overhead.py
+
+# The seed of every target: the library with what the tests need, at the versions in constraints.txt.
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+$(BIN)/.linting: $(BIN)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[lint]"
+	touch $@
+
+$(BIN)/.benching: $(BIN)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
+	touch $@
+
+.PHONY: help demo test test-slow lint bench

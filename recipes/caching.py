@@ -1,0 +1,40 @@
+"""Where recipes keep what can be made again, and how a file gets there in one piece."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """The folder named by TITHE_CACHE, else `tithe` under XDG_CACHE_HOME, else `~/.cache/tithe`; made if missing."""
+    named = os.environ.get("TITHE_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(named).expanduser() if named else Path(base) / "tithe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"cannot make the cache folder {folder} ({error.strerror}): name another in the environment variable "
+            "`TITHE_CACHE`"
+        ) from None
+    return folder
+
+
+@contextmanager
+def published(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes `path` when the block ends well: readers see the whole file or none.
+
+    Processes that publish the same file at once do not disturb each other; the last one stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

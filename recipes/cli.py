@@ -1,0 +1,30 @@
+"""`tithe NAME …` runs the recipe NAME with the flags that follow."""
+
+import importlib
+import sys
+
+
+RECIPES = {
+    "data_selection": "train on a budget of the data, chosen in rounds",
+    "evaluate_model": "metrics and figures of any saved classifier",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the recipe that the first argument names; without one, or with `--help`, list them."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: tithe RECIPE [--config FILE.yaml] [--flag value …]\n")
+        for name, what in RECIPES.items():
+            print(f"  {name:16} {what}")
+        print("\ntithe RECIPE --help lists the flags of one.")
+        return
+    name = argv[0].replace("-", "_")
+    if name not in RECIPES:
+        print(f"error: no recipe {argv[0]!r}; there are {', '.join(RECIPES)}", file=sys.stderr)
+        raise SystemExit(2)
+    importlib.import_module(f"tithe.recipes.{name}").main(argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Train a text classifier on a budget of its data, chosen in rounds by a strategy.
+
+    accelerate launch recipes/data_selection.py
+    accelerate launch recipes/data_selection.py --train_file train.jsonl --budget 0.1 --strategy k_center
+
+With neither data, model nor `--config` named it runs `configs/data_selection.yaml`: the embedded corpus and a small
+model. Stopped at any moment and started again with the same arguments, it goes on to the same result.
+"""
+
+import importlib.resources
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import DataCollatorWithPadding, EarlyStoppingCallback
+from transformers.utils import logging
+
+from tithe.evaluation import ClassificationMetrics, PeakMemory, read_results
+from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
+from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
+from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tokenise
+from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
+from tithe.recipes.pool_view import describe_selection, view_pool
+from tithe.recipes.run_folder import open_run
+from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
+
+
+_OF_A_RUN = ("--config", "--dataset", "--train_file", "--model_name_or_path")
+_OWN_DATA = ("dataset", "train_file")
+
+
+@dataclass
+class DataSelectionConfig(RoundSelectionConfig):
+    """`RoundSelectionConfig` with the defaults of this recipe, and what only the recipe knows."""
+
+    output_dir: str | None = field(
+        default="runs/data_selection",
+        metadata={"help": "Folder for all that the run leaves. A run started again in its folder goes on there."},
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Delete what another run left in `output_dir`."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations without a better `metric_for_best_model`."}
+    )
+    map_points: int = field(
+        default=5000, metadata={"help": "How many rows of the pool the map shows beside the chosen ones."}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: `no`, `steps` or `epoch`."})
+    save_strategy: str = field(
+        default="epoch", metadata={"help": "When to write a checkpoint: `no`, `steps`, `epoch` or `best`."}
+    )
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "How many checkpoints to keep; the best and the last always stay."}
+    )
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "End with the weights that scored best on validation."}
+    )
+    metric_for_best_model: str | None = field(
+        default="f1_macro", metadata={"help": "What `best` means: any of the metrics, or `loss`."}
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "`group_by_length` batches rows of similar length, `random` does not, `sequential` keeps order."
+        },
+    )
+    per_device_eval_batch_size: int = field(
+        default=64, metadata={"help": "Rows per device and batch in evaluation and when the pool is read."}
+    )
+    logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
+    report_to: str | None = field(default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(f"`early_stopping_patience` must be at least 1, got {self.early_stopping_patience}")
+        if self.map_points < 1:
+            raise ValueError(f"`map_points` must be at least 1, got {self.map_points}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the recipe with the flags `argv`, by default those of the command line."""
+    start, memory = time.perf_counter(), PeakMemory()
+    with user_errors():
+        data_args, model_args, args = parse(sys.argv[1:] if argv is None else argv)
+        folder = Path(args.output_dir)
+        overwrite, args.overwrite = args.overwrite, False  # said once: a run repeated by its run.yaml must not delete
+        complete, checkpoint = open_run(args.output_dir, data_args, model_args, args, overwrite=overwrite)
+        if complete:
+            if PartialState().is_main_process:
+                print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
+                print_summary(read_results(folder / "results.json"), folder)
+            return
+        with memory.phase("loading"):
+            data = _load_data(data_args)
+            trainer, test = _make_trainer(data, model_args, args)
+        trainer.check_resume(args.resume_from_checkpoint or (checkpoint and str(checkpoint)))
+    loaded = time.perf_counter()
+    with user_errors(FloatingPointError), memory.phase("training"):
+        trainer.train(args.resume_from_checkpoint or (checkpoint and str(checkpoint)))
+    trained = time.perf_counter()
+    with memory.phase("evaluation"):
+        run = _evaluate(trainer, test, data, memory)
+    trainer.save_model()
+    if not trainer.is_world_process_zero():
+        return
+    trainer.save_state()
+    run.timings = _timings(trainer, start, loaded, trained)
+    run.args = resolved_arguments(data_args, model_args, args)
+    print_summary(write_run(run), folder)
+
+
+def parse(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelectionConfig]:
+    """The arguments; where nothing says otherwise, over the recipe's own config file."""
+    if not any(flag.partition("=")[0] in _OF_A_RUN for flag in argv):
+        config = importlib.resources.files("tithe.recipes.configs").joinpath("data_selection.yaml")
+        with importlib.resources.as_file(config) as path:
+            argv = ["--config", str(path), *argv]
+            return _parsed(argv)
+    return _parsed(argv)
+
+
+def _parsed(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelectionConfig]:
+    data_args, model_args, args = parse_arguments((DataArguments, ModelArguments, DataSelectionConfig), argv, __doc__)
+    if model_args.model_name_or_path is None and not any(getattr(data_args, name) for name in _OWN_DATA):
+        model_args.model_name_or_path = SMALL
+    return data_args, model_args, args
+
+
+def _load_data(data_args: DataArguments) -> ClassificationData:
+    with PartialState().main_process_first():  # the others find what the first one cached
+        data = load_classification_data(data_args)
+    found = {name: count for name, count in data.report["duplicates"].items() if count}
+    if found and PartialState().is_main_process:
+        print("duplicates:", ", ".join(f"{name} {count}" for name, count in found.items()), flush=True)
+    return data
+
+
+def _make_trainer(
+    data: ClassificationData, model_args: ModelArguments, args: DataSelectionConfig
+) -> tuple[RoundSelectionTrainer, Dataset]:
+    """The trainer, and the tokenised test split."""
+    logging.set_verbosity(args.get_process_log_level())
+    with PartialState().main_process_first():
+        model, tokenizer = load_classifier(model_args, data, Path(args.output_dir) / "initial_model", args.seed)
+        train, validation, test = (
+            tokenise(rows, tokenizer, model_args.max_length) for rows in (data.train, data.validation, data.test)
+        )
+    stopping = [] if args.early_stopping_patience is None else [EarlyStoppingCallback(args.early_stopping_patience)]
+    trainer = RoundSelectionTrainer(
+        model,
+        args,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=ClassificationMetrics(),
+        callbacks=stopping,
+    )
+    return trainer, test
+
+
+def _evaluate(
+    trainer: RoundSelectionTrainer, test: Dataset, data: ClassificationData, memory: PeakMemory
+) -> ClassificationRun:
+    """Read validation, test, and the part of the pool that the map shows; on all processes, for the first one."""
+    splits = {"validation": trainer.eval_dataset, "test": test}
+    read = {split: trainer.signals(rows, {"probabilities"}) for split, rows in splits.items()}
+    view = view_pool(trainer, trainer.args.map_points)
+    return ClassificationRun(
+        recipe="data_selection",
+        folder=Path(trainer.args.output_dir),
+        names=[data.id2label[i] for i in range(len(data.id2label))],
+        splits=splits,
+        probabilities={split: values["probabilities"] for split, values in read.items() if values},
+        data={"name": data.name, "fingerprint": data.fingerprint, **data.report},
+        memory=memory,
+        rounds=trainer.ledger.rows,
+        history=trainer.state.log_history,
+        selection=describe_selection(trainer, view) if view else {},
+        pool=view,
+    )
+
+
+def _timings(trainer: RoundSelectionTrainer, start: float, loaded: float, trained: float) -> dict[str, float]:
+    """Seconds of this start of the run; what reading the pool and choosing took is part of `training`."""
+    chosen = {name: sum(row["seconds"][name] for row in trainer.ledger.rows) for name in ("scoring", "selecting")}
+    now = time.perf_counter()
+    return {"loading": loaded - start, "training": trained - loaded, **chosen, "evaluation": now - trained}
+
+
+if __name__ == "__main__":
+    main()

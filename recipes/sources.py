@@ -1,0 +1,141 @@
+"""Raw tables of the splits, from files, a folder, a saved data set, or the hub."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import datasets
+import fsspec
+import pyarrow as pa
+
+from tithe.recipes.data_arguments import DataArguments
+from tithe.recipes.readers import (
+    COMPRESSIONS,
+    FORMATS,
+    Columns,
+    DataError,
+    extension_of,
+    read_file,
+    select_columns,
+    unusable_filesystem,
+)
+
+
+_NAMES = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
+_SAVED = {"dataset_dict.json", "state.json"}
+# `train.jsonl`, or one of the shards `train-00000-of-00002.parquet`
+_SHARD = re.compile(r"(?P<name>.+?)(-\d+-of-\d+)?(\.\w+)+")
+
+
+def read_tables(args: DataArguments, columns: Columns) -> tuple[str, dict[str, pa.Table]]:
+    """A name for the data, and the wanted columns of each split that is there; train always is."""
+    options = args.storage_options or {}
+    if args.train_file is not None:
+        files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+        name = os.path.basename(args.train_file)
+        return name, {split: read_file(path, columns, options) for split, path in files.items() if path is not None}
+    assert args.dataset is not None
+    path = os.path.expanduser(args.dataset)
+    if "://" in path or os.path.isdir(path):
+        return os.path.basename(path.rstrip("/")), _read_folder(path, args, columns, options)
+    if os.path.isfile(path):
+        return os.path.basename(path), {"train": read_file(path, columns, options)}
+    if path.startswith(("/", ".")) or extension_of(path) in FORMATS:
+        raise FileNotFoundError(f"`dataset` {args.dataset}: no such folder or file")
+    return args.dataset, _from_dataset_dict(_load_from_hub(args), args, columns)
+
+
+def _load_from_hub(args: DataArguments) -> datasets.DatasetDict:
+    try:
+        loaded = datasets.load_dataset(args.dataset, args.dataset_config, revision=args.dataset_revision)
+    except Exception as error:  # the hub, the network and the set's own files fail in many ways
+        raise DataError(
+            f"`dataset` {args.dataset!r}: no folder here has this name, and loading it from the Hugging Face hub "
+            f"failed ({type(error).__name__}: {error}); for local data pass files as `--train_file`, or a folder"
+        ) from error
+    return loaded
+
+
+def _read_folder(path: str, args: DataArguments, columns: Columns, options: Mapping[str, Any]) -> dict[str, pa.Table]:
+    try:
+        filesystem, root = fsspec.url_to_fs(path, **options)
+        listed = [os.path.basename(entry) for entry in filesystem.ls(root, detail=False)]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"`dataset` {path}: no such folder") from None
+    except (ImportError, ValueError, TypeError) as error:
+        raise unusable_filesystem(path, error) from None
+    if _SAVED & set(listed):
+        try:
+            saved = datasets.load_from_disk(path, storage_options=dict(options) or None)
+        except (OSError, pa.ArrowInvalid, ValueError) as error:
+            raise DataError(f"`dataset` {path}: cannot be read as what `save_to_disk` wrote: {error}") from None
+        saved = datasets.DatasetDict(train=saved) if isinstance(saved, datasets.Dataset) else saved
+        return _from_dataset_dict(saved, args, columns)
+    files = _files_by_name(listed)
+    prefix = path.rstrip("/")
+    if not files and "data" in listed:
+        return _read_folder(f"{prefix}/data", args, columns, options)
+    chosen = _choose_splits(list(files), args, path)
+    return {
+        split: _concatenated([read_file(f"{prefix}/{file}", columns, options) for file in files[name]])
+        for split, name in chosen.items()
+    }
+
+
+def _files_by_name(listed: list[str]) -> dict[str, list[str]]:
+    """Split name → its file, or its shards in order; a name with files of several formats is an error."""
+    files: dict[str, list[str]] = {}
+    for file in sorted(listed):
+        match = _SHARD.fullmatch(file)
+        if match and extension_of(file) in FORMATS:
+            files.setdefault(match["name"], []).append(file)
+    for name, found in files.items():
+        is_sharded = all("-of-" in file for file in found)
+        if len(found) > 1 and (not is_sharded or len({PurePosixPath(file).suffix for file in found}) > 1):
+            raise DataError(f"{' and '.join(found)} are all called {name!r}; keep one, or name it with `--train_file`")
+    return files
+
+
+def _choose_splits(found: list[str], args: DataArguments, source: str) -> dict[str, str]:
+    """Which of the splits found is train, which validation, which test; the last two may be missing."""
+    chosen = {}
+    for split, usual in _NAMES.items():
+        wanted = getattr(args, f"{split}_split")
+        if wanted is not None and wanted not in (*found, "none"):
+            raise DataError(f"{source}: no split {wanted!r} (`{split}_split`); found {', '.join(found) or 'none'}")
+        names = [name for name in usual if name in found] if wanted is None else [wanted]
+        if len(names) > 1:
+            raise DataError(f"{source}: {' and '.join(names)} may all be {split}; name one with `--{split}_split`")
+        if names and names[0] != "none":
+            chosen[split] = names[0]
+    if "train" not in chosen:
+        formats = ", ".join([*FORMATS, *COMPRESSIONS])
+        raise DataError(
+            f"{source}: no split called train; found {', '.join(found) or 'none'} (files may end in {formats}); "
+            "name one with `--train_split`"
+        )
+    if len(set(chosen.values())) < len(chosen):
+        raise DataError(f"{source}: one split cannot be two of train, validation and test; got {chosen}")
+    return chosen
+
+
+def _from_dataset_dict(loaded: datasets.DatasetDict, args: DataArguments, columns: Columns) -> dict[str, pa.Table]:
+    source = f"`dataset` {args.dataset}"
+    tables = {}
+    for split, name in _choose_splits(list(loaded), args, source).items():
+        dataset = loaded[name]
+        wanted = [column for column in columns.names if column in dataset.column_names]
+        if len(wanted) == len(columns.names):
+            dataset = dataset.select_columns(wanted)
+        table = dataset.with_format("arrow")[:].replace_schema_metadata(dataset.features.arrow_schema.metadata)
+        tables[split] = select_columns(table, source, columns)
+    return tables
+
+
+def _concatenated(tables: list[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowInvalid as error:
+        raise DataError(f"the shards of one split differ in their columns: {error}") from None

@@ -1,0 +1,67 @@
+"""Row arithmetic on labels and text hashes: stratified subsets, splits that no text straddles, duplicates."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def stratified_sample(labels: np.ndarray, count: int, rng: np.random.Generator, spare: int = 0) -> np.ndarray:
+    """Indices of `count` rows, ascending, with the classes in their shares to within one row.
+
+    At least `spare` rows of each class stay outside, so fewer than `count` come where classes are that rare. What the
+    largest remainders decide, ties included, depends on `labels` and `rng` alone.
+    """
+    sizes = np.bincount(labels)
+    room = np.maximum(sizes - spare, 0)
+    wanted = min(count, int(room.sum()))
+    exact = sizes * (wanted / max(len(labels), 1))
+    taken = np.minimum(np.floor(exact).astype(np.int64), room)
+    while (missing := wanted - int(taken.sum())) > 0:
+        by_remainder = np.argsort(taken - exact, kind="stable")
+        taken[[c for c in by_remainder if taken[c] < room[c]][:missing]] += 1
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    rank = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[order]]
+    return np.sort(order[rank < taken[labels[order]]])
+
+
+def carve(hashes: np.ndarray, labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """A mask of the rows of a stratified split of about `fraction`: rows of equal text go together, to one side.
+
+    Each class keeps a text on the other side; the class of a text is that of its first row.
+    """
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    chosen = stratified_sample(labels[first], max(1, round(fraction * len(first))), rng, spare=1)
+    return np.isin(group, chosen)
+
+
+def count_duplicates(hashes: Mapping[str, np.ndarray], train_labels: np.ndarray) -> dict[str, int]:
+    """Rows of train that repeat an earlier one, rows of the others that occur in train, texts of several labels."""
+    train = hashes["train"]
+    counts = {
+        "train": len(train) - len(np.unique(train)),
+        "conflicting": len(np.unique(_conflicting(train, train_labels))),
+    }
+    for split in hashes:
+        if split != "train":
+            counts[f"train_{split}"] = int(np.isin(hashes[split], train).sum())
+    return counts
+
+
+def distinct_rows(hashes: Mapping[str, np.ndarray], train_labels: np.ndarray) -> np.ndarray:
+    """A mask of the rows of train that are the first of their text, have one label, and occur in no other split."""
+    train = hashes["train"]
+    keep = np.zeros(len(train), bool)
+    keep[np.unique(train, return_index=True)[1]] = True
+    keep &= ~np.isin(train, _conflicting(train, train_labels))
+    for split in hashes:
+        if split != "train":
+            keep &= ~np.isin(train, hashes[split])
+    return keep
+
+
+def _conflicting(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The hashes that occur with more than one label."""
+    pairs = np.unique(np.stack([hashes, labels.astype(hashes.dtype)]), axis=1)
+    values, counts = np.unique(pairs[0], return_counts=True)
+    return values[counts > 1]
