@@ -296,8 +296,8 @@ def test_what_a_strategy_needs_is_checked_before_training(make_trainer, make_poo
         make_trainer(strategy=Wanting(frozenset({"ifd"})))
     with pytest.raises(ValueError, match="needs one class index per row"):
         make_trainer(strategy=Wanting(frozenset({"labels"})), pool=make_pool().remove_columns("label"))
-    with pytest.raises(ValueError, match="needs `text_column` 'body'; `train_dataset` has"):
-        make_trainer(strategy=Wanting(frozenset({"texts"})), text_column="body")
+    with pytest.raises(ValueError, match="needs `pool_text_column` 'body'; `train_dataset` has"):
+        make_trainer(strategy=Wanting(frozenset({"texts"})), pool_text_column="body")
     with pytest.raises(TypeError, match="`strategy` must be a name or have `needs`"):
         make_trainer(strategy=object())
 
