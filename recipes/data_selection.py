@@ -143,6 +143,7 @@ def _make_trainer(
 ) -> tuple[RoundSelectionTrainer, Dataset]:
     """The trainer, and the tokenised test split."""
     logging.set_verbosity(args.get_process_log_level())
+    logging.disable_progress_bar()  # one for every file written or read; those of training and of the pool stay
     with PartialState().main_process_first():
         model, tokenizer = load_classifier(model_args, data, Path(args.output_dir) / "initial_model", args.seed)
         train, validation, test = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import ModernBertConfig, ModernBertForSequenceClassification, PreTrainedTokenizerFast, set_seed
 
 
@@ -53,10 +53,18 @@ def build_small_model(folder: Path, texts: Sequence[str], id2label: dict[int, st
 
 
 def _train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer()
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL, show_progress=False)
+    """Byte-level BPE over lower-case words: of the trainable kinds the one that comes out the same every time."""
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    words = [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)]
+    core.pre_tokenizer = pre_tokenizers.Sequence(words)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=SPECIAL,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
     core.train_from_iterator(texts, trainer)
     core.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -70,7 +78,8 @@ def _train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 def _cooccurrence_embeddings(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> torch.Tensor:
     """(vocabulary, width), with the standard deviation 0.05."""
     from scipy.sparse import csr_matrix
-    from scipy.sparse.linalg import svds
+    from sklearn.utils.extmath import randomized_svd
+    from threadpoolctl import threadpool_limits
 
     rows = tokenizer(list(texts), truncation=True)["input_ids"]
     columns = np.concatenate(rows)
@@ -82,8 +91,9 @@ def _cooccurrence_embeddings(tokenizer: PreTrainedTokenizerFast, texts: Sequence
     alone = occurs.sum(axis=0).A1
     information = np.log(together.data * len(rows) / (alone[together.row] * alone[together.col]))
     positive = csr_matrix((np.maximum(information, 0), (together.row, together.col)), shape=together.shape)
-    width = min(WIDTH, len(tokenizer) - 1)
-    vectors, values, _ = svds(positive, k=width, v0=np.ones(len(tokenizer)))
+    width = min(WIDTH, len(tokenizer))
+    with threadpool_limits(1):  # their number changes the rounding, and with it vectors of near-equal values
+        vectors, values, _ = randomized_svd(positive, width, random_state=0)
     embeddings = np.zeros((len(tokenizer), WIDTH))
     embeddings[:, :width] = vectors * np.sqrt(values)
     return torch.tensor(embeddings / embeddings.std() * 0.05, dtype=torch.float32)

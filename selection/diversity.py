@@ -107,7 +107,7 @@ class EntropyDiversity:
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         check_request("entropy_diversity", pool, k, self.needs)
         assert pool.probabilities is not None and pool.embeddings is not None
-        entropy = normalised_entropy(pool.probabilities, np.argsort(pool.ids))
+        entropy = normalised_entropy(pool.probabilities)
         count = min(len(pool), max(k, int(np.ceil(self.beta * k))))
         shortlist = np.lexsort((pool.ids, -entropy))[:count]
         if self.diversity == "k_center":

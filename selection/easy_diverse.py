@@ -63,7 +63,7 @@ class QditLite:
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         check_request("qdit_lite", pool, k, self.needs)
         assert pool.probabilities is not None and pool.embeddings is not None
-        quality = 1 - normalised_entropy(pool.probabilities, np.argsort(pool.ids))
+        quality = 1 - normalised_entropy(pool.probabilities)
         if self.distance == "min":
             light = k_center_greedy(
                 pool.embeddings,
@@ -137,7 +137,7 @@ class EdfsLite:
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         check_request("edfs_lite", pool, k, self.needs)
         assert pool.probabilities is not None and pool.embeddings is not None
-        entropy = normalised_entropy(pool.probabilities, np.argsort(pool.ids))
+        entropy = normalised_entropy(pool.probabilities)
         bins = np.array_split(np.lexsort((pool.ids, entropy)), self.buckets)
         shares = self.shares or (1.0,) * (self.buckets - 1) + (0.5,)
         quotas = spill_over(apportion(np.array(shares), k), np.array([len(rows) for rows in bins]))

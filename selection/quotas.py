@@ -10,8 +10,8 @@ def apportion(shares: np.ndarray, k: int) -> np.ndarray:
     [2, 1, 1]
     """
     exact = np.asarray(shares, dtype=np.float64) / np.sum(shares) * k
-    # The hair's breadth keeps 0.2 * 15 / 1.0 and its like from falling under the whole number they stand for.
-    quotas = np.floor(exact + 1e-9).astype(np.int64)
+    quotas = np.floor(exact).astype(np.int64)
+    # Rounded, so that remainders that are equal on paper are equal here.
     order = np.argsort(-np.round(exact - quotas, 9), kind="stable")
     quotas[order[: k - quotas.sum()]] += 1
     return quotas

@@ -6,12 +6,11 @@ import numpy as np
 _BLOCK_ROWS = 1 << 14
 
 
-def normalised_entropy(probabilities: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+def normalised_entropy(probabilities: np.ndarray) -> np.ndarray:
     """Entropy of each row divided by log C: 0 for a certain prediction, 1 for a uniform one.
 
     `probabilities` is float[n, c], each row summing to 1 within 5 % (16-bit softmax); the result is float64[n], all
-    zero for a single class. Rows are read in `order`, so that the result of a row, to the last bit, does not depend on
-    where it stands.
+    zero for a single class.
 
     Raises:
         ValueError: a value is below 0 or a row does not sum to 1, as when logits are passed.
@@ -20,17 +19,16 @@ def normalised_entropy(probabilities: np.ndarray, order: np.ndarray | None = Non
     [1.0, 0.0]
     """
     n, classes = probabilities.shape
-    order = np.arange(n) if order is None else order
     entropy = np.empty(n)
     for start in range(0, n, _BLOCK_ROWS):
-        where = order[start : start + _BLOCK_ROWS]
-        p = np.asarray(probabilities[where], dtype=np.float64)
+        part = slice(start, start + _BLOCK_ROWS)
+        p = np.asarray(probabilities[part], dtype=np.float64)
         wrong = (p.min(axis=1) < 0) | (np.abs(p.sum(axis=1) - 1) > 0.05)
         if wrong.any():
             raise ValueError(
                 f"`probabilities` must be at least 0 and sum to 1 in each row; the row at position "
-                f"{where[wrong.argmax()]} is not so. Apply a softmax if these are logits."
+                f"{start + wrong.argmax()} is not so. Apply a softmax if these are logits."
             )
-        p /= p.sum(axis=1, keepdims=True)
-        entropy[where] = (p * -np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
+        p = p / p.sum(axis=1, keepdims=True)
+        entropy[part] = (p * -np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
     return np.clip(entropy / np.log(classes), 0, 1) if classes > 1 else np.zeros(n)

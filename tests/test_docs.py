@@ -1,0 +1,52 @@
+"""Examples run, configs parse, and the commands that README shows are those that are tested."""
+
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+import tithe
+from tithe.recipes import data_selection, evaluate_model
+
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(
+    m.name
+    for m in pkgutil.walk_packages(tithe.__path__, "tithe.")
+    if m.name.split(".")[1] in {"selection", "models", "trainers", "evaluation", "recipes"}
+)
+PARSERS = {"data_selection": data_selection.parse, "evaluate_model": evaluate_model.parse}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_parses_with_its_recipe(path, tmp_path):
+    recipe = next(name for name in PARSERS if path.stem.startswith(name))
+    extra = (
+        ["--train_file", "x.csv"] if "dataset" not in yaml.safe_load(path.read_text()) and "data_" in path.stem else []
+    )
+    PARSERS[recipe](["--config", str(path), "--use_cpu", "true", *extra])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "accelerate_configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_launch_config_is_one_of_accelerate(path):
+    config = load_config_from_file(str(path))
+    assert config.num_processes >= 1
+    keys = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    assert 4 <= len(keys) <= 18
+
+
+def test_the_commands_of_the_readme_are_targets():
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert f"make {target}\n" in readme and f"\n{target}: " in makefile
+    assert "make test\n" in (ROOT / ".ci" / "run").read_text()
