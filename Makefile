@@ -8,7 +8,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 demo: $(BIN)/.installed ## train on a tenth of the embedded corpus; ends with the path of the report
-	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/data_selection.py
+	$(BIN)/accelerate launch recipes/data_selection.py
 
 test: $(BIN)/.installed ## run the tests
 	$(BIN)/python -m pytest -q

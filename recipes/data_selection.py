@@ -10,6 +10,7 @@ model. Stopped at any moment and started again with the same arguments, it goes 
 import importlib.resources
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,6 +144,7 @@ def _make_trainer(
 ) -> tuple[RoundSelectionTrainer, Dataset]:
     """The trainer, and the tokenised test split."""
     logging.set_verbosity(args.get_process_log_level())
+    warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
     logging.disable_progress_bar()  # one for every file written or read; those of training and of the pool stay
     with PartialState().main_process_first():
         model, tokenizer = load_classifier(model_args, data, Path(args.output_dir) / "initial_model", args.seed)
