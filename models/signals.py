@@ -40,7 +40,7 @@ def read_signals(
     collate: Callable[[list[Any]], Batch],
     lengths: Sequence[int] | NDArray[np.int64],
     batch_size: int = 32,
-    prepare: Callable[[Batch], Batch] | None = None,
+    prepare: Callable[[Any], Batch] | None = None,
     process_index: int = 0,
     num_processes: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,

@@ -1,5 +1,7 @@
 """Where the parts of a Transformers model lie: backbone, head, layers, embeddings."""
 
+from typing import Any
+
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import unwrap_model
@@ -11,7 +13,7 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
     Raises:
         TypeError: there is none.
     """
-    inner = unwrap_model(model)
+    inner: Any = unwrap_model(model)
     if hasattr(inner, "get_base_model"):  # PEFT
         inner = inner.get_base_model()
     if not isinstance(inner, PreTrainedModel):

@@ -13,6 +13,7 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
@@ -86,9 +87,9 @@ def main(argv: list[str] | None = None) -> None:
     start, memory = time.perf_counter(), PeakMemory()
     with user_errors():
         data_args, model_args, args = parse(sys.argv[1:] if argv is None else argv)
-        folder = Path(args.output_dir)
+        folder = Path(str(args.output_dir))
         overwrite, args.overwrite = args.overwrite, False  # said once: a run repeated by its run.yaml must not delete
-        complete, checkpoint = open_run(args.output_dir, data_args, model_args, args, overwrite=overwrite)
+        complete, checkpoint = open_run(folder, data_args, model_args, args, overwrite=overwrite)
         if complete:
             if PartialState().is_main_process:
                 print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
@@ -97,13 +98,14 @@ def main(argv: list[str] | None = None) -> None:
         with memory.phase("loading"):
             data = _load_data(data_args)
             trainer, test = _make_trainer(data, model_args, args)
-        trainer.check_resume(args.resume_from_checkpoint or (checkpoint and str(checkpoint)))
+        resumed = args.resume_from_checkpoint or (str(checkpoint) if checkpoint else None)
+        trainer.check_resume(resumed)
     loaded = time.perf_counter()
     with user_errors(FloatingPointError), memory.phase("training"):
-        trainer.train(args.resume_from_checkpoint or (checkpoint and str(checkpoint)))
+        trainer.train(resumed)
     trained = time.perf_counter()
     with memory.phase("evaluation"):
-        run = _evaluate(trainer, test, data, memory)
+        run = _evaluate(trainer, test, data, args, memory)
     trainer.save_model()
     if not trainer.is_world_process_zero():
         return
@@ -147,7 +149,7 @@ def _make_trainer(
     warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
     logging.disable_progress_bar()  # one for every file written or read; those of training and of the pool stay
     with PartialState().main_process_first():
-        model, tokenizer = load_classifier(model_args, data, Path(args.output_dir) / "initial_model", args.seed)
+        model, tokenizer = load_classifier(model_args, data, Path(str(args.output_dir)) / "initial_model", args.seed)
         train, validation, test = (
             tokenise(rows, tokenizer, model_args.max_length) for rows in (data.train, data.validation, data.test)
         )
@@ -166,15 +168,19 @@ def _make_trainer(
 
 
 def _evaluate(
-    trainer: RoundSelectionTrainer, test: Dataset, data: ClassificationData, memory: PeakMemory
+    trainer: RoundSelectionTrainer,
+    test: Dataset,
+    data: ClassificationData,
+    args: DataSelectionConfig,
+    memory: PeakMemory,
 ) -> ClassificationRun:
     """Read validation, test, and the part of the pool that the map shows; on all processes, for the first one."""
-    splits = {"validation": trainer.eval_dataset, "test": test}
+    splits: dict[str, Any] = {"validation": trainer.eval_dataset, "test": test}
     read = {split: trainer.signals(rows, {"probabilities"}) for split, rows in splits.items()}
-    view = view_pool(trainer, trainer.args.map_points)
+    view = view_pool(trainer, args.map_points)
     return ClassificationRun(
         recipe="data_selection",
-        folder=Path(trainer.args.output_dir),
+        folder=Path(str(args.output_dir)),
         names=[data.id2label[i] for i in range(len(data.id2label))],
         splits=splits,
         probabilities={split: values["probabilities"] for split, values in read.items() if values},

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     run = ClassificationRun(
         recipe="evaluate_model",
-        folder=Path(args.output_dir),
+        folder=Path(str(args.output_dir)),
         names=names,
         splits={split: _renumbered(rows, data, names) for split, rows in splits.items()},
         probabilities={split: values["probabilities"] for split, values in read.items()},

@@ -18,13 +18,13 @@ _MORE = ("predictions.parquet", "memory_usage.json", "README.md", "model.safeten
 _FOLDERS = ("figures", "initial_model", "runs")
 
 
-def open_run(output_dir: str, *arguments: Any, overwrite: bool = False) -> tuple[bool, Path | None]:
-    """Claim `output_dir` for the run that `arguments` describe, by writing its `run.yaml`.
+def open_run(folder: Path, *arguments: Any, overwrite: bool = False) -> tuple[bool, Path | None]:
+    """Claim `folder`, an `output_dir`, for the run that `arguments` describe, by writing its `run.yaml`.
 
     Started again with the same arguments, a run goes on where it was stopped, or is found complete.
 
     Args:
-        output_dir: made if missing.
+        folder: made if missing.
         arguments: the dataclasses that `parse_arguments` gave.
         overwrite: delete what another run left there.
 
@@ -34,7 +34,6 @@ def open_run(output_dir: str, *arguments: Any, overwrite: bool = False) -> tuple
     Raises:
         ValueError: the folder belongs to another run; says in what it differs.
     """
-    folder = Path(output_dir)
     state = PartialState()
     with state.main_process_first():
         if overwrite and state.is_main_process:

@@ -48,7 +48,7 @@ def build_small_model(folder: Path, texts: Sequence[str], id2label: dict[int, st
     )
     model = ModernBertForSequenceClassification(config)
     with torch.no_grad():
-        model.get_input_embeddings().weight.copy_(_cooccurrence_embeddings(tokenizer, texts))
+        model.model.embeddings.tok_embeddings.weight.copy_(_cooccurrence_embeddings(tokenizer, texts))
     model.save_pretrained(folder)
 
 

@@ -32,6 +32,8 @@ class ReliableTrainer(Trainer):
       training runs in fp16, whose scaler expects overflows.
     """
 
+    model: Any  # the parent allows None in between
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.compute_loss_func is None:
@@ -67,7 +69,7 @@ class ReliableTrainer(Trainer):
     def _checkpoint_to_resume(self, wanted: str | bool | None) -> Path | None:
         if not wanted:
             return None
-        last = last_finished_checkpoint(self.args.output_dir)
+        last = last_finished_checkpoint(str(self.args.output_dir))
         if wanted is True:
             if last is None:
                 raise ValueError(f"no finished checkpoint in `output_dir` {self.args.output_dir}: nothing to resume")
@@ -102,7 +104,8 @@ class ReliableTrainer(Trainer):
         super()._load_callback_state()
         if self.args.restore_callback_states_from_checkpoint:
             return
-        for name, saved in self.state.stateful_callbacks.items():
+        states_by_name: Any = self.state.stateful_callbacks  # a mapping, whatever the parent's annotation says
+        for name, saved in states_by_name.items():
             callbacks = [c for c in self.callback_handler.callbacks if type(c).__name__ == name]
             states = saved if isinstance(saved, list) else [saved]
             for callback, state in zip(callbacks, states, strict=False):

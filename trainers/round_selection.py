@@ -89,15 +89,14 @@ class RoundSelectionConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.strategy_kwargs, str):
-            self.strategy_kwargs = _json_object("strategy_kwargs", self.strategy_kwargs)
+        self.strategy_kwargs = _json_object("strategy_kwargs", self.strategy_kwargs)
         if not self.budget > 0 or math.isinf(self.budget):
             raise ValueError(f"`budget` must be above 0: a fraction up to 1, or a number of rows; got {self.budget}")
         if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"`rounds` must be at least 1, got {self.rounds}")
         if self.initial_strategy is not None and self.initial_strategy.lower() == "none":
             self.initial_strategy = None
-        get_strategy(self.strategy, **(self.strategy_kwargs or {}))
+        get_strategy(self.strategy, **self.strategy_kwargs)
         if self.initial_strategy is not None and (needs := get_strategy(self.initial_strategy).needs & _OF_THE_HEAD):
             raise ValueError(
                 f"`initial_strategy` {self.initial_strategy} reads {', '.join(sorted(needs))} of a model that is not "
@@ -142,6 +141,7 @@ class RoundSelectionTrainer(ReliableTrainer):
     """
 
     args: RoundSelectionConfig
+    train_dataset: Any
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         signals = self.signals(self.train_dataset, names & SIGNALS)
         scoring = time.perf_counter() - start
         # Process 0 selects for all: no rounding of another process's can then lead it to other rows.
-        outcome = [self._choose(strategy, number, size, signals) if self.args.process_index == 0 else None]
+        outcome: list[Any] = [self._choose(strategy, number, size, signals) if self.args.process_index == 0 else None]
         broadcast_object_list(outcome)
         if isinstance(outcome[0], Exception):
             raise outcome[0]
@@ -329,7 +329,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         rate, chosen = self.args.head_learning_rate, self.optimizer_cls_and_kwargs
         if rate is None or self.optimizer is not None:
             return super().create_optimizer(model)
-        target = self.model if model is None else model
+        target: Any = self.model if model is None else model
         cls, kwargs = chosen or self.get_optimizer_cls_and_kwargs(self.args, target)
         groups = parameter_groups(
             target,
@@ -347,7 +347,7 @@ class RoundSelectionTrainer(ReliableTrainer):
 
 def _strategy(strategy: str | Strategy | None, args: RoundSelectionConfig) -> Strategy:
     if strategy is None or strategy == args.strategy:
-        return get_strategy(args.strategy, **(args.strategy_kwargs or {}))
+        return get_strategy(args.strategy, **_json_object("strategy_kwargs", args.strategy_kwargs))
     if args.strategy_kwargs:
         raise ValueError(
             f"`strategy_kwargs` {args.strategy_kwargs} belong to `args.strategy` {args.strategy}, which the "
@@ -362,11 +362,11 @@ def _strategy(strategy: str | Strategy | None, args: RoundSelectionConfig) -> St
     return strategy
 
 
-def _json_object(name: str, text: str) -> dict[str, Any]:
+def _json_object(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        found = json.loads(value) if isinstance(value, str) else value or {}
     except json.JSONDecodeError as error:
-        raise ValueError(f"`{name}` is not JSON ({error}): {text}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"`{name}` must be a JSON object, got {text}")
-    return value
+        raise ValueError(f"`{name}` is not JSON ({error}): {value}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"`{name}` must be a JSON object, got {value}")
+    return found

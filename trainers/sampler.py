@@ -60,8 +60,8 @@ class RoundSampler(Sampler[int]):
     def _drawn(self) -> NDArray[np.int64]:
         times, rest = divmod(self.num_samples, len(self.selected))
         rng = np.random.default_rng((self.seed, self.epoch))
-        extra = rng.choice(len(self.selected), rest, replace=False) if rest else []
-        return np.concatenate([np.tile(self.selected, times), self.selected[np.sort(extra).astype(np.int64)]])
+        extra = rng.choice(len(self.selected), rest, replace=False)
+        return np.concatenate([np.tile(self.selected, times), self.selected[np.sort(extra)]])
 
     def _order(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self.shuffle:
