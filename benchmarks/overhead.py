@@ -1,6 +1,6 @@
 """What selection in rounds costs beside the forward and backward passes, in one run, side by side.
 
-    python benchmarks/overhead.py [--layers 6 --width 384] [--repeats 5] [--json FILE]
+    python benchmarks/overhead.py [--layers 6 --width 384] [--repeats 3] [--json FILE]
 
 1. Reading a pool (`tithe.models.read_signals`: probabilities, embeddings and EL2N) against a bare forward loop over
    the same length-sorted batches, collated beforehand. To reach: 90 % of its throughput.
@@ -114,7 +114,7 @@ class StepTimer(TrainerCallback):
 
 
 def training(layers: int, width: int, pool: Dataset, batch_size: int, repeats: int) -> dict[str, Any]:
-    budget = 40 * batch_size
+    budget = 20 * batch_size
     shared = {"per_device_train_batch_size": batch_size, "num_train_epochs": 1, "save_strategy": "no"}
     shared |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 10000}
     folder = tempfile.mkdtemp()
@@ -144,9 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=384)
-    parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

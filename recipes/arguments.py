@@ -15,7 +15,7 @@ import re
 import sys
 import traceback
 import typing
-from argparse import ArgumentTypeError
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -113,6 +113,10 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise SystemExit(2) from None
 
 
+class _Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Defaults after each help text; the description as it is written."""
+
+
 class _Parser(HfArgumentParser):
     """`HfArgumentParser` that raises on errors and groups flags by the class that declares them, own classes first."""
 
@@ -120,7 +124,9 @@ class _Parser(HfArgumentParser):
         self.hints: dict[str, Any] = {}
         super().__init__(
             dataclass_types,
+            usage="%(prog)s [--config FILE] [--flag VALUE …]",
             description=description,
+            formatter_class=_Formatter,
             allow_abbrev=False,
             epilog="TITHE_TRACEBACK=1 in the environment shows the traceback behind an error.",
         )

@@ -17,7 +17,7 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, EarlyStoppingCallback
+from transformers import DataCollatorWithPadding, EarlyStoppingCallback, TrainingArguments
 from transformers.utils import logging
 
 from tithe.evaluation import ClassificationMetrics, PeakMemory, read_results
@@ -129,6 +129,11 @@ def _parsed(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelecti
     data_args, model_args, args = parse_arguments((DataArguments, ModelArguments, DataSelectionConfig), argv, __doc__)
     if model_args.model_name_or_path is None and not any(getattr(data_args, name) for name in _OWN_DATA):
         model_args.model_name_or_path = SMALL
+    if model_args.model_name_or_path == SMALL and args.learning_rate == TrainingArguments.learning_rate:
+        raise ValueError(
+            f"the `{SMALL}` model starts from nothing, and `learning_rate` {args.learning_rate} is meant for "
+            "pretrained ones: pass --learning_rate 1e-3"
+        )
     return data_args, model_args, args
 
 

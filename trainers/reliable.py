@@ -22,12 +22,13 @@ from .losses import classification_loss
 class ReliableTrainer(Trainer):
     """A `Trainer` that can be killed at any moment, and that computes what it says.
 
-    It differs from its parent in four points:
+    It differs from its parent in five points:
 
     - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
       incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.
     - A resumed run stops early where the uninterrupted one would: `EarlyStoppingCallback` keeps its patience.
     - Classification heads get the loss of `tithe.trainers.losses` unless `compute_loss_func` is given.
+    - Evaluation keeps a classifier's logits, and not the hidden states that some return beside them.
     - A loss that is not finite ends training before it reaches the weights, unless `logging_nan_inf_filter` is off or
       training runs in fp16, whose scaler expects overflows.
     """
@@ -36,8 +37,10 @@ class ReliableTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        loss = classification_loss(self.model, self.args.label_smoothing_factor)
+        self._is_classifier = loss is not None
         if self.compute_loss_func is None:
-            self.compute_loss_func = classification_loss(self.model, self.args.label_smoothing_factor)
+            self.compute_loss_func = loss
 
     def train(
         self,
@@ -123,6 +126,12 @@ class ReliableTrainer(Trainer):
         ):
             return num_train_epochs, 0
         return trained
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, Any, Any]:
+        loss, logits, labels = super().prediction_step(*args, **kwargs)
+        if self._is_classifier and isinstance(logits, tuple):
+            logits = logits[0]
+        return loss, logits, labels
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None

@@ -27,6 +27,7 @@ from .rounds import (
     RoundCallback,
     budget_rows,
     describe,
+    evenness,
     number_of_rounds,
     over_data_set,
     round_of_epoch,
@@ -247,6 +248,8 @@ class RoundSelectionTrainer(ReliableTrainer):
         if self.args.should_save:
             self.ledger.save(self._run_dir)
         logged = {"size": row["size"], "mean_score": row["mean_score"], "coverage_radius": row["coverage_radius"]}
+        if (balance := row["class_balance"]) is not None:
+            logged["class_balance"] = evenness(list(balance.values()), self.model.config.num_labels)
         logged |= {f"{name}_seconds": seconds for name, seconds in row["seconds"].items()}
         self.log({f"round/{name}": value for name, value in logged.items() if value is not None})
 

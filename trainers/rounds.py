@@ -1,6 +1,7 @@
 """When which round is chosen, how large it is, and what is kept of it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,14 @@ def describe(strategy: Strategy) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in asdict(strategy).items())
         return f"{type(strategy).__name__}({arguments})"
     return type(strategy).__qualname__
+
+
+def evenness(counts: Sequence[int], classes: int) -> float:
+    """How evenly counts are spread over `classes` classes: entropy / log(classes), from 0 (one class) to 1 (equal)."""
+    if classes < 2:
+        return 1.0
+    shares = np.array(counts) / sum(counts)
+    return float(-(shares * np.log(shares)).sum() / math.log(classes))
 
 
 def select_exactly(strategy: Strategy, pool: Pool, k: int, rng: np.random.Generator) -> Selection:

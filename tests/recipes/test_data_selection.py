@@ -193,6 +193,7 @@ def test_evaluate_model_refuses_what_is_no_model(tmp_path, capsys):
         (["--buget", "0.1"], "budget"),
         (["--budget", "much"], "budget"),
         (["--freeze_layers", "3"], "`freeze_layers` must be from 0 to 2"),
+        (["--learning_rate", "5e-5"], "pass --learning_rate 1e-3"),
         (["--max_length", "512"], "`max_length` is 512, the model takes at most 256"),
         (["--head_dropout", "1.5"], "`head_dropout`"),
         (["--model_name_or_path", "nobody/nothing"], "could not be loaded"),

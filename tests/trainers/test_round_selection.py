@@ -158,6 +158,8 @@ def test_rounds_are_logged_and_left_on_disk(make_trainer, tmp_path):
     logged = [log for log in trainer.state.log_history if "round/size" in log]
     assert [log["round/size"] for log in logged] == [8, 16, 24]
     assert [log["round/coverage_radius"] for log in logged] == radii
+    shares = np.array(list(rows[-1]["class_balance"].values())) / 24
+    assert logged[-1]["round/class_balance"] == pytest.approx(-(shares * np.log(shares)).sum() / np.log(3))
     ledger = Ledger.load(tmp_path / "out")
     assert ledger.selected.tolist() == trainer.ledger.selected.tolist()
     labels = np.array(trainer.train_dataset["label"])
@@ -226,6 +228,13 @@ def test_model_init_starts_every_training_afresh(make_trainer, make_model, make_
     first, chosen = weights(trainer), trainer.ledger.selected.tolist()
     trainer.train()
     assert equal(first, weights(trainer)) and trainer.ledger.selected.tolist() == chosen
+
+
+def test_evaluation_keeps_logits_only(make_trainer, make_pool):
+    trainer = make_trainer(trainer={"eval_dataset": make_pool(10)})
+    trainer.model.config.output_hidden_states = True
+    output = trainer.predict(make_pool(10))
+    assert output.predictions.shape == (10, 3) and np.isfinite(output.metrics["test_loss"])
 
 
 def test_length_grouping(make_trainer):
