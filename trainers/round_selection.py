@@ -19,21 +19,12 @@ from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
 from ..models import SIGNALS, parameter_groups, read_signals
-from ..selection import All, Selection, Strategy, coverage_radius, get_strategy
+from ..selection import All, Selection, Strategy, get_strategy
+from .choosing import Choice, choose, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
 from .reliable import ReliableTrainer
-from .rounds import (
-    RoundCallback,
-    budget_rows,
-    describe,
-    evenness,
-    number_of_rounds,
-    over_data_set,
-    round_of_epoch,
-    select_exactly,
-    size_after_round,
-)
+from .rounds import RoundCallback, budget_rows, number_of_rounds, round_of_epoch, size_after_round
 from .sampler import RoundSampler, row_lengths
 
 
@@ -208,11 +199,12 @@ class RoundSelectionTrainer(ReliableTrainer):
         signals = self.signals(self.train_dataset, names & SIGNALS)
         scoring = time.perf_counter() - start
         # Process 0 selects for all: no rounding of another process's can then lead it to other rows.
-        outcome: list[Any] = [self._choose(strategy, number, size, signals) if self.args.process_index == 0 else None]
+        outcome = [self._choose(strategy, number, size, signals) if self.args.process_index == 0 else None]
         broadcast_object_list(outcome)
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        chosen, radius = outcome[0]
+        choice = outcome[0]
+        if not isinstance(choice, Choice):
+            raise choice or RuntimeError("process 0 sent no selection")
+        chosen = choice.selection
         row = {
             "round": number,
             "epoch": epoch,
@@ -223,23 +215,17 @@ class RoundSelectionTrainer(ReliableTrainer):
             "added": len(chosen.indices),
             "ignores_budget": isinstance(strategy, All),
             "seconds": {"scoring": scoring, "selecting": time.perf_counter() - start - scoring},
-            **self._statistics(chosen, radius),
+            **statistics(choice, self.pool.labels(), self.ledger.selected),
         }
         self._enter(row, chosen)
 
     def _choose(
         self, strategy: Strategy, number: int, size: int, signals: dict[str, NDArray[np.float32]]
-    ) -> tuple[Selection, float | None] | Exception:
-        """The selection, over the whole data set, and its radius; or what went wrong, for all processes to raise."""
+    ) -> Choice | Exception:
+        """The choice, or what went wrong, for all to raise: process 0 alone would leave the others waiting."""
+        selected, rng = self.ledger.selected, np.random.default_rng((self.args.seed, number))
         try:
-            pool = self.pool.candidates(signals, strategy.needs, self.ledger.selected)
-            rng = np.random.default_rng((self.args.seed, number))
-            chosen = select_exactly(strategy, pool, size - len(pool.selected), rng)
-            radius = None
-            if "embeddings" in signals:
-                rows = np.concatenate([pool.selected, chosen.indices])
-                radius = coverage_radius(signals["embeddings"], signals["embeddings"][rows], normalize=True)
-            return over_data_set(chosen, pool.ids, len(self.pool)), radius
+            return choose(strategy, self.pool, signals, selected, size - len(selected), rng)
         except Exception as error:  # noqa: BLE001
             return error
 
@@ -252,18 +238,6 @@ class RoundSelectionTrainer(ReliableTrainer):
             logged["class_balance"] = evenness(list(balance.values()), self.model.config.num_labels)
         logged |= {f"{name}_seconds": seconds for name, seconds in row["seconds"].items()}
         self.log({f"round/{name}": value for name, value in logged.items() if value is not None})
-
-    def _statistics(self, chosen: Selection, radius: float | None) -> dict[str, Any]:
-        scores = chosen.scores[chosen.indices]
-        scores = scores[np.isfinite(scores)]
-        labels = self.pool.labels()
-        rows = np.concatenate([self.ledger.selected, chosen.indices])
-        counts = None if labels is None else np.unique(labels[rows], return_counts=True)
-        return {
-            "class_balance": None if counts is None else {str(c): int(n) for c, n in zip(*counts, strict=True)},
-            "mean_score": float(scores.mean()) if len(scores) else None,  # of the rows this round added
-            "coverage_radius": radius,
-        }
 
     # Signals
 

@@ -1,21 +1,20 @@
-"""When which round is chosen, how large it is, and what is kept of it."""
+"""When which round is chosen, and how large it is."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..selection import Pool, Selection, Strategy
-
-
-if TYPE_CHECKING:
-    from .round_selection import RoundSelectionTrainer
 
 DEFAULT_ROUNDS = 3
+
+
+class SelectsInRounds(Protocol):
+    """What `RoundCallback` asks of a trainer."""
+
+    def check_rounds(self, epochs: int) -> None: ...
+
+    def begin_epoch(self, epoch: int) -> None: ...
 
 
 def budget_rows(budget: float, pool_size: int) -> int:
@@ -65,53 +64,6 @@ def size_after_round(number: int, rounds: int, budget: int) -> int:
     return round(budget * (number + 1) / rounds)
 
 
-def describe(strategy: Strategy) -> str:
-    """What identifies a strategy from run to run: its hyper-parameters, but never an address in memory."""
-    if is_dataclass(strategy) and not isinstance(strategy, type):
-        arguments = ", ".join(f"{name}={value!r}" for name, value in asdict(strategy).items())
-        return f"{type(strategy).__name__}({arguments})"
-    return type(strategy).__qualname__
-
-
-def evenness(counts: Sequence[int], classes: int) -> float:
-    """How evenly counts are spread over `classes` classes: entropy / log(classes), from 0 (one class) to 1 (equal)."""
-    if classes < 2:
-        return 1.0
-    shares = np.array(counts) / sum(counts)
-    return float(-(shares * np.log(shares)).sum() / math.log(classes))
-
-
-def select_exactly(strategy: Strategy, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
-    """`strategy.select`, held to its contract: a user's own strategy may break it.
-
-    Raises:
-        ValueError: it did not give `k` distinct candidates.
-    """
-    chosen = strategy.select(pool, k, rng)
-    candidates = np.intersect1d(chosen.indices, pool.ids)
-    if len(candidates) != k or len(chosen.indices) != k:
-        raise ValueError(
-            f"strategy {describe(strategy)} was asked for {k} distinct candidates and gave "
-            f"{len(chosen.indices)} rows, {len(candidates)} distinct candidates among them"
-        )
-    return chosen
-
-
-def over_data_set(chosen: Selection, ids: NDArray[np.int64], rows: int) -> Selection:
-    """The same with scores, and those columns that are numbers, for all `rows` rows of the data set.
-
-    A row that was no candidate has the score NaN, and 0 in the columns.
-    """
-    scores = np.full(rows, np.nan, dtype=np.float32)
-    scores[ids] = chosen.scores
-    columns = {}
-    for name, values in chosen.columns.items():
-        if values.dtype.kind in "fiub":
-            columns[name] = np.zeros(rows, dtype=values.dtype)
-            columns[name][ids] = values
-    return Selection(indices=np.asarray(chosen.indices, dtype=np.int64), scores=scores, columns=columns)
-
-
 class RoundCallback(TrainerCallback):
     """Has the trainer select at the start of each epoch with which a round begins.
 
@@ -119,7 +71,7 @@ class RoundCallback(TrainerCallback):
     after a resume in several processes, so the sampler is told here.
     """
 
-    def __init__(self, trainer: "RoundSelectionTrainer") -> None:
+    def __init__(self, trainer: SelectsInRounds) -> None:
         self._trainer = trainer
         self._epoch = 0
 
