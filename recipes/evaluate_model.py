@@ -55,6 +55,8 @@ class EvaluationArguments:
         if self.output_dir is None:
             inside = Path(self.model_name_or_path)
             self.output_dir = str(inside / "evaluation" if inside.is_dir() else Path("runs/evaluate_model"))
+        if (Path(self.output_dir) / "run.yaml").exists():
+            raise ValueError(f"`output_dir` {self.output_dir} is a run's, whose results must stay: choose another")
 
 
 def main(argv: list[str] | None = None) -> None:

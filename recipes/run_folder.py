@@ -1,6 +1,5 @@
 """Whose `output_dir` is this, and how far has its run come?"""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,19 @@ import yaml
 from accelerate import PartialState
 
 from tithe.recipes.arguments import resolved_arguments, save_run_yaml
-from tithe.trainers import finished_checkpoints, last_finished_checkpoint
+from tithe.trainers import last_finished_checkpoint
+from tithe.trainers.checkpoints import remove_checkpoint
 
 
 # What may differ between two starts of one run.
 _IMMATERIAL = {"overwrite", "disable_tqdm", "resume_from_checkpoint", "log_level"}
-_FILES = ("run.yaml", "results.json", "rounds.jsonl", "ledger.safetensors", "trainer_state.json", "report.html")
-_MORE = ("predictions.parquet", "memory_usage.json", "README.md", "model.safetensors", "config.json")
+_CHECKPOINTS = "checkpoint-*"
+# What a run has to show for itself once it has begun to train.
+_PRODUCED = ("results.json", "rounds.jsonl", _CHECKPOINTS)
+_FILES = (
+    *("results.json", "rounds.jsonl", "ledger.safetensors", "trainer_state.json", "report.html", "README.md"),
+    *("predictions.parquet", "memory_usage.json", "model.safetensors", "config.json"),
+)
 _FOLDERS = ("figures", "initial_model", "runs")
 
 
@@ -26,46 +31,51 @@ def open_run(folder: Path, *arguments: Any, overwrite: bool = False) -> tuple[bo
     Args:
         folder: made if missing.
         arguments: the dataclasses that `parse_arguments` gave.
-        overwrite: delete what another run left there.
+        overwrite: delete what another run left there. A folder without a `run.yaml` is never touched.
 
     Returns:
         Whether the run is complete, and else the finished checkpoint it should go on from, or None.
 
     Raises:
-        ValueError: the folder belongs to another run; says in what it differs.
+        ValueError: the folder belongs to another run, and in what it differs; or it is no run's and not free.
     """
     state = PartialState()
     with state.main_process_first():
-        if overwrite and state.is_main_process:
+        if not (folder / "run.yaml").exists():
+            if found := [name for name in (*_FILES, *_FOLDERS, _CHECKPOINTS) if list(folder.glob(name))]:
+                raise ValueError(
+                    f"`output_dir` {folder} is no run's, and holds {found[0]}, which a run would overwrite: choose "
+                    "another folder"
+                )
+        elif overwrite and state.is_main_process:
             _clear(folder)
-        if (folder / "run.yaml").exists():
-            _check_same(folder, resolved_arguments(*arguments))
-        elif left := [name for name in ("results.json", "trainer_state.json") if (folder / name).exists()] or [
-            path.name for path in folder.glob("checkpoint-*")
-        ]:
-            raise ValueError(
-                f"`output_dir` {folder} holds {left[0]} of another run: choose another folder or pass --overwrite true"
-            )
-        elif state.is_main_process:
+        elif difference := _difference(folder, resolved_arguments(*arguments)):
+            if any(list(folder.glob(name)) for name in _PRODUCED):
+                raise ValueError(
+                    f"`output_dir` {folder} holds another run: {difference}; choose another folder or pass "
+                    "--overwrite true"
+                )
+            _clear(folder)  # that run came to nothing: its data were refused, say
+        if not (folder / "run.yaml").exists() and state.is_main_process:
             save_run_yaml(folder / "run.yaml", *arguments)
     if (folder / "results.json").exists():
         return True, None
     return False, last_finished_checkpoint(folder)
 
 
-def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
+def _difference(folder: Path, wanted: dict[str, Any]) -> str | None:
+    """In what the arguments of the run in `folder` differ from `wanted`, or None where they do not."""
     found = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8")) or {}
     for name in sorted((found.keys() | wanted.keys()) - _IMMATERIAL):
         if found.get(name) != wanted.get(name):
-            raise ValueError(
-                f"`output_dir` {folder} holds another run: its `{name}` is {found.get(name)}, this one's is "
-                f"{wanted.get(name)}; choose another folder, or pass --overwrite true"
-            )
+            return f"its `{name}` is {found.get(name)}, this one's is {wanted.get(name)}"
+    return None
 
 
 def _clear(folder: Path) -> None:
-    """Delete what a run leaves, and nothing else that may lie there; the results first, so that none outlives it."""
-    for name in ("results.json", *_FILES, *_MORE):
+    """Delete what the run in `folder` left, and nothing else that may lie there; what makes it a run's goes last."""
+    for name in _FILES:
         (folder / name).unlink(missing_ok=True)
-    for path in [*finished_checkpoints(folder), *folder.glob("checkpoint-*"), *(folder / name for name in _FOLDERS)]:
-        shutil.rmtree(path, ignore_errors=True)
+    for path in [*folder.glob(_CHECKPOINTS), *(folder / name for name in _FOLDERS)]:
+        remove_checkpoint(path)
+    (folder / "run.yaml").unlink(missing_ok=True)

@@ -162,6 +162,9 @@ def test_evaluate_model_finds_the_data_of_its_run(flags, tmp_path):
     evaluate_model.main(["--model_name_or_path", str(run), "--use_cpu", "true"])
     first, second = (json.loads((p / "results.json").read_text())["metrics"] for p in (run, run / "evaluation"))
     assert second["test"] == pytest.approx(first["test"], abs=1e-6) and set(second) == {"validation", "test"}
+    with pytest.raises(SystemExit):
+        evaluate_model.main(["--model_name_or_path", str(run), "--output_dir", str(run), "--use_cpu", "true"])
+    assert json.loads((run / "results.json").read_text())["recipe"] == "data_selection"
     checkpoint = next(run.glob("checkpoint-*"))
     evaluate_model.main(["--model_name_or_path", str(checkpoint), "--splits", "test", "--use_cpu", "true"])
     assert set(json.loads((checkpoint / "evaluation" / "results.json").read_text())["metrics"]) == {"test"}
@@ -233,7 +236,24 @@ def test_a_folder_of_another_run_is_refused(flags, capsys, tmp_path):
         capsys, *flags, "--strategy", "random"
     )
     (tmp_path / "run" / "run.yaml").unlink()
-    assert "holds results.json of another run" in refused(capsys, *flags)
+    assert "is no run's, and holds results.json" in refused(capsys, *flags)
+
+
+@pytest.mark.parametrize("overwrite", ["true", "false"])
+def test_a_folder_that_is_no_run_is_left_alone(flags, capsys, tmp_path, overwrite):
+    project = tmp_path / "project"
+    (project / "figures").mkdir(parents=True)
+    (project / "README.md").write_text("mine")
+    line = refused(capsys, *flags, "--output_dir", str(project), "--overwrite", overwrite)
+    assert "is no run's, and holds README.md" in line
+    assert (project / "README.md").read_text() == "mine" and (project / "figures").is_dir()
+
+
+def test_a_run_that_came_to_nothing_does_not_keep_its_folder(flags, capsys, tmp_path):
+    assert "nowhere.jsonl" in refused(capsys, *flags, "--test_file", str(tmp_path / "nowhere.jsonl"))
+    assert (tmp_path / "run" / "run.yaml").exists()
+    data_selection.main([*flags, "--budget", "0.5"])
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["budget"] == 0.5
 
 
 def test_a_config_file_is_checked_like_flags(flags, capsys, tmp_path):
