@@ -153,7 +153,7 @@ class RoundSelectionTrainer(ReliableTrainer):
             self.pool = PoolData(self.train_dataset, args.pool_text_column, args.length_column_name)
             self.pool.check(self.strategy.needs, type(self.strategy).__name__)
             if args.max_steps <= 0:  # else the number of epochs is known once training begins
-                self.check_rounds(math.ceil(args.num_train_epochs))
+                self.plan_rounds(math.ceil(args.num_train_epochs))
         self.add_callback(RoundCallback(self))
 
     # What is asked of a run
@@ -164,9 +164,13 @@ class RoundSelectionTrainer(ReliableTrainer):
         rows = len(self.pool)
         return rows if isinstance(self.strategy, All) else budget_rows(self.args.budget, rows)
 
-    def check_rounds(self, epochs: int) -> None:
-        """Raise a `ValueError` where the rounds do not fit `epochs` epochs or the budget."""
+    def plan_rounds(self, epochs: int) -> None:
+        """Divide `epochs` epochs over the rounds; a `ValueError` where the rounds do not fit them or the budget.
+
+        Planned anew when training begins: a hyper-parameter search sets the arguments only then.
+        """
         self._epochs = epochs
+        self.ledger.terms = self._terms()
         self._rounds = 1 if isinstance(self.strategy, All) else number_of_rounds(self.args.rounds, epochs, self.budget)
 
     def _terms(self) -> dict[str, Any]:

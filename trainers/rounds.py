@@ -12,7 +12,7 @@ DEFAULT_ROUNDS = 3
 class SelectsInRounds(Protocol):
     """What `RoundCallback` asks of a trainer."""
 
-    def check_rounds(self, epochs: int) -> None: ...
+    def plan_rounds(self, epochs: int) -> None: ...
 
     def begin_epoch(self, epoch: int) -> None: ...
 
@@ -80,7 +80,7 @@ class RoundCallback(TrainerCallback):
     ) -> None:
         steps = math.ceil(len(kwargs["train_dataloader"]) / args.gradient_accumulation_steps)
         self._epoch = state.global_step // steps
-        self._trainer.check_rounds(state.num_train_epochs)
+        self._trainer.plan_rounds(state.num_train_epochs)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

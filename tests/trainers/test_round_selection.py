@@ -1,11 +1,13 @@
 """One `train()` call, constant epochs, a selection that grows as announced, and `Trainer` where all is selected."""
 
 import json
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.utils.data import IterableDataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
@@ -235,6 +237,24 @@ def test_evaluation_keeps_logits_only(make_trainer, make_pool):
     trainer.model.config.output_hidden_states = True
     output = trainer.predict(make_pool(10))
     assert output.predictions.shape == (10, 3) and np.isfinite(output.metrics["test_loss"])
+
+
+def test_adapters_are_trained_and_resumed(make_trainer, make_model, tmp_path):
+    def build(out):
+        config = LoraConfig(target_modules=["query", "value"], modules_to_save=["classifier"], lora_dropout=0.1)
+        model = get_peft_model(make_model(), config)
+        options = {"save_strategy": "steps", "save_steps": 4, "head_learning_rate": 0.01}
+        return make_trainer(out, model=model, strategy="edfs_lite", **options)
+
+    whole = build(tmp_path / "whole")
+    base = weights(whole)["base_model.model.bert.pooler.dense.weight"]
+    whole.train()
+    assert torch.equal(base, weights(whole)["base_model.model.bert.pooler.dense.weight"])
+    shutil.copytree(tmp_path / "whole" / "checkpoint-8", tmp_path / "again" / "checkpoint-8")
+    again = build(tmp_path / "again")
+    again.train(resume_from_checkpoint=True)
+    assert equal(weights(whole), weights(again))
+    assert whole.ledger.selected.tolist() == again.ledger.selected.tolist()
 
 
 def test_length_grouping(make_trainer):
