@@ -31,8 +31,8 @@ def describe_selection(trainer: RoundSelectionTrainer, view: PoolView) -> dict[s
     ledger: Ledger = trainer.ledger
     seconds = [row["seconds"] for row in ledger.rows]
     radii = [
-        coverage_radius(view.embeddings, view.embeddings[np.concatenate(view.rounds[: number + 1])], normalize=True)
-        for number in range(len(view.rounds))
+        round(coverage_radius(view.embeddings, view.embeddings[rows], normalize=True), 4)
+        for rows in (np.concatenate(view.rounds[: number + 1]) for number in range(len(view.rounds)))
     ]
     return {
         "strategy": ledger.terms["strategy"],
