@@ -230,7 +230,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         selected, rng = self.ledger.selected, np.random.default_rng((self.args.seed, number))
         try:
             return choose(strategy, self.pool, signals, selected, size - len(selected), rng)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             return error
 
     def _enter(self, row: dict[str, Any], chosen: Selection) -> None:
