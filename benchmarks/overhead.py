@@ -8,7 +8,7 @@
    rows of the same lengths. To reach: 3 % more at most.
 
 Both sides take turns, and the median of the turns' ratios counts, in CPU seconds at one thread: the machine may be
-busy. CPU seconds count the thread that collates ahead in full, although on a free core it costs no time.
+busy. CPU seconds count the thread that collates ahead in full.
 """
 
 import argparse

@@ -102,7 +102,7 @@ def _length_sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[
 def _prefetch(
     dataset: Any, batches: list[NDArray[np.int64]], collate: Callable[[list[Any]], Batch]
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Collate one batch ahead in a thread: on most models it costs nothing beside the forward pass."""
+    """Collate one batch ahead in a thread, while the model reads the one before."""
 
     def load(rows: NDArray[np.int64]) -> Batch:
         indices = rows.tolist()
