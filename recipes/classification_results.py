@@ -219,6 +219,16 @@ def _write_card(run: ClassificationRun, metrics: Mapping[str, Mapping[str, float
     write_atomic(run.folder / "README.md", card)
 
 
+def _cost(seconds: Mapping[str, float], training: float) -> str:
+    """What selection cost beside training, whose seconds include it."""
+    scoring, selecting = seconds["scoring"], seconds["selecting"]
+    rest = max(training - scoring - selecting, 0.0)
+    return (
+        f"selection took {scoring + selecting:.1f} s ({scoring:.1f} reading signals, {selecting:.1f} choosing), "
+        f"training {rest:.1f} s"
+    )
+
+
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """A table of the metrics, and the path of the report as the last line."""
     console = console or Console()
@@ -233,5 +243,6 @@ def print_summary(results: Mapping[str, Any], folder: Path, console: Console | N
     console.print(table)
     if chosen := results["selection"]:
         console.print(f"trained on {chosen['selected']:,} of {chosen['pool']:,} rows, chosen by {chosen['strategy']}")
+        console.print(_cost(chosen["seconds"], results["timings"]["training"]), highlight=False)
     # Not through the console: it would break a long path.
     print(f"report: {folder / 'report.html'}", flush=True)

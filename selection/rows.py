@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .screen import Screen
+
 
 BLOCK_ROWS = 1024
 COPY_BYTES = 64 << 20
+_WORTH_A_SCREEN = 4096  # rows
 
 
 class Centres(NamedTuple):
@@ -92,23 +95,36 @@ class Rows:
         """Lower `least` in place to the squared distance to the nearest of `centres`, where that is less."""
         if not len(centres.vectors):
             return
-        half = centres.half_squares
-        # What is the same for all centres can wait until after the maximum over them, which is much cheaper.
-        unit = np.abs(half - 0.5).max() < 1e-3
         columns = np.ascontiguousarray(centres.vectors.T)
-        buffer = np.empty((min(BLOCK_ROWS, len(self)), len(half)), dtype=np.float32)
+        screen = Screen.over(columns, centres.half_squares) if len(self) >= _WORTH_A_SCREEN else None
         for part, block in self.blocks():
-            product = np.matmul(block, columns, out=buffer[: len(block)])
-            if unit and self._scales is not None:
-                best = product.max(axis=1) * self._scales[part] - np.float32(0.5)
-            else:
-                if self._scales is not None:
-                    product *= self._scales[part][:, None]
-                product -= half
-                best = product.max(axis=1)
-            squared = self.squares[part] - 2 * best
-            squared[squared <= self._zero[part]] = 0
-            np.minimum(least[part], squared, out=least[part])
+            if screen is None:
+                near = self._squared(part, block, columns, centres.half_squares)
+                np.minimum(least[part], near, out=least[part])
+                continue
+            scales = None if self._scales is None else self._scales[part]
+            rows = screen.may_be_nearer(block, scales, self.squares[part], least[part])
+            if len(rows):
+                where = part.start + rows
+                near = self._squared(where, block[rows], columns, centres.half_squares)
+                least[where] = np.minimum(least[where], near)
+
+    def _squared(
+        self, where: slice | np.ndarray, block: np.ndarray, columns: np.ndarray, half: np.ndarray
+    ) -> np.ndarray:
+        """Squared distance of the rows `where`, which are `block`, to the nearest of the centres in `columns`."""
+        product = block @ columns
+        # What is the same for all centres can wait until after the maximum over them, which is much cheaper.
+        if self._scales is not None and np.abs(half - 0.5).max() < 1e-3:
+            best = product.max(axis=1) * self._scales[where] - np.float32(0.5)
+        else:
+            if self._scales is not None:
+                product *= self._scales[where][:, None]
+            product -= half
+            best = product.max(axis=1)
+        squared = self.squares[where] - 2 * best
+        squared[squared <= self._zero[where]] = 0
+        return squared
 
     def among(self, where: np.ndarray) -> np.ndarray:
         """Squared distances between the rows `where`, float32[len(where), len(where)]."""

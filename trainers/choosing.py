@@ -1,15 +1,18 @@
 """One round: the rows that a strategy chooses, and what is written down of them."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from ..selection import Pool, Selection, Strategy, coverage_radius
 from .pool_data import PoolData
+from .signal_reader import SignalReader, Signals
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,88 @@ class Choice:
         selection: indices, and scores and columns of all rows of the data set.
         radius: greatest distance of a row to the nearest chosen one, on L2-normalised embeddings; None where none were
             read.
+        strategy: what chose them, as `describe` puts it.
+        seconds: what reading signals and choosing took.
     """
 
     selection: Selection
     radius: float | None
+    strategy: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Chooser:
+    """Chooses the rows of one round after the other.
+
+    Attributes:
+        initial: chooses the first round where `strategy` reads what says nothing before training; None: `strategy`.
+        seed: with the number of the round, of the generator that strategies draw from.
+        process_index: of this process; process 0 alone selects, so that no rounding of another process's can lead
+            it to other rows.
+    """
+
+    pool: PoolData
+    strategy: Strategy
+    initial: Strategy | None
+    reader: SignalReader
+    seed: int
+    process_index: int = 0
+
+    def check(self) -> None:
+        """Raise a `ValueError` if the pool, or what is known before training, cannot give what is needed."""
+        for strategy in (self.strategy, self.initial):
+            if strategy is not None:
+                self.pool.check(strategy.needs, type(strategy).__name__, self.reader.provided)
+        untrained = self.reader.untrained(self.initial.needs) if self.initial else frozenset()
+        if untrained:
+            raise ValueError(
+                f"`initial_strategy` {describe(self.initial)} reads {', '.join(sorted(untrained))} of a model that is "
+                "not trained yet: choose `random` or `facility_location`, or `None` if the model is fine-tuned already"
+            )
+        if self.initial is None and self.reader.proxy and self.reader.untrained(self.strategy.needs):
+            raise ValueError(
+                "`initial_strategy` None leaves a `proxy` no rows to learn from in the first round: choose `auto`"
+            )
+        if self.reader.reads_labels(self.strategy.needs) and self.pool.labels() is None:
+            raise ValueError(
+                f"strategy {describe(self.strategy)} needs one class index per row in a column `label` or `labels` to "
+                f"compare predictions with; `train_dataset` has {self.pool.columns}. Without such labels `proxy` must "
+                "be `None`, `el2n_proxies` 0, and perplexities those of a `scoring_model`"
+            )
+
+    def choose(self, number: int, k: int, selected: NDArray[np.int64]) -> Choice:
+        """Choose `k` rows for round `number` beside those already `selected`; all processes must call it.
+
+        Raises:
+            ValueError: a signal is not finite, or the strategy breaks its contract; on all processes.
+        """
+        strategy = self.strategy
+        if number == 0 and self.initial is not None and self.reader.untrained(strategy.needs):
+            strategy = self.initial
+        start = time.perf_counter()
+        read = self.reader.read(strategy.needs)
+        outcome: list[Any] = [None]
+        if self.process_index == 0:
+            outcome = [self._choose(strategy, number, k, selected, read, start)]
+        broadcast_object_list(outcome)
+        if not isinstance(outcome[0], Choice):
+            raise outcome[0] or RuntimeError("process 0 sent no selection")
+        return outcome[0]
+
+    def _choose(
+        self, strategy: Strategy, number: int, k: int, selected: NDArray[np.int64], read: Signals, start: float
+    ) -> Choice | Exception:
+        """The choice, or what went wrong, for all to raise: process 0 alone would leave the others waiting."""
+        rng = np.random.default_rng((self.seed, number))
+        try:
+            signals = self.reader.complete(strategy.needs, read, self.pool.labels(), selected, number)
+            scored = time.perf_counter()
+            selection, radius = choose(strategy, self.pool, signals, selected, k, rng)
+        except Exception as error:
+            return error
+        seconds = {"scoring": scored - start, "selecting": time.perf_counter() - scored}
+        return Choice(selection, radius, describe(strategy), seconds)
 
 
 def choose(
@@ -33,8 +114,10 @@ def choose(
     selected: NDArray[np.int64],
     k: int,
     rng: np.random.Generator,
-) -> Choice:
+) -> tuple[Selection, float | None]:
     """Let `strategy` choose `k` rows beside those already `selected`; `signals` are of all rows of the data set.
+
+    Returns the selection over the whole data set, and the coverage radius of all rows selected by then.
 
     Raises:
         ValueError: a signal is not finite, or the strategy breaks its contract.
@@ -45,7 +128,7 @@ def choose(
     if "embeddings" in signals:
         embeddings, rows = signals["embeddings"], np.concatenate([selected, chosen.indices])
         radius = coverage_radius(embeddings, embeddings[rows], normalize=True)
-    return Choice(over_data_set(chosen, pool.ids, len(data)), radius)
+    return over_data_set(chosen, pool.ids, len(data)), radius
 
 
 def statistics(choice: Choice, labels: NDArray[np.int64] | None, selected: NDArray[np.int64]) -> dict[str, Any]:
@@ -61,12 +144,12 @@ def statistics(choice: Choice, labels: NDArray[np.int64] | None, selected: NDArr
     }
 
 
-def describe(strategy: Strategy) -> str:
+def describe(strategy: Any) -> str:
     """What identifies a strategy from run to run: its hyper-parameters, but never an address in memory."""
     if is_dataclass(strategy) and not isinstance(strategy, type):
-        arguments = ", ".join(f"{name}={value!r}" for name, value in asdict(strategy).items())
+        arguments = ", ".join(f"{f.name}={describe(getattr(strategy, f.name))}" for f in fields(strategy))
         return f"{type(strategy).__name__}({arguments})"
-    return type(strategy).__qualname__
+    return type(strategy).__qualname__ if isinstance(strategy, Strategy) else repr(strategy)
 
 
 def evenness(counts: Sequence[int], classes: int) -> float:

@@ -8,13 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from ..models import SIGNALS, take_rows
+from ..models import take_rows
 from ..selection import Pool
 from .sampler import row_lengths
-
-
-PROVIDED = SIGNALS | {"texts", "labels", "selected_embeddings"}
-"""The fields of a `Pool` that a trainer can fill."""
 
 
 class PoolData:
@@ -66,12 +62,12 @@ class PoolData:
             self._cache["labels"] = self._read_labels()
         return self._cache["labels"]
 
-    def check(self, needs: Collection[str], strategy: str) -> None:
-        """Raise a `ValueError` if the strategy of that name needs what this pool cannot give."""
-        if unknown := set(needs) - PROVIDED:
+    def check(self, needs: Collection[str], strategy: str, provided: Collection[str]) -> None:
+        """Raise a `ValueError` if the strategy of that name needs what is not `provided` or what this pool lacks."""
+        if unknown := set(needs) - set(provided):
             raise ValueError(
                 f"strategy {strategy} needs {sorted(unknown)}, which this trainer does not read; "
-                f"it reads {sorted(PROVIDED)}"
+                f"it reads {sorted(provided)}"
             )
         if "labels" in needs and self.labels() is None:
             raise ValueError(

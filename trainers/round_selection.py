@@ -1,8 +1,6 @@
 """Training on a budget of the data, chosen in rounds by a strategy, in one `train()` call."""
 
-import json
 import math
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,25 +9,30 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import get_sampler
-from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
-from ..models import SIGNALS, parameter_groups, read_signals
-from ..selection import All, Selection, Strategy, get_strategy
-from .choosing import Choice, choose, describe, evenness, statistics
+from ..models import parameter_groups, plain_model, read_signals
+from ..selection import All, Strategy, get_strategy
+from .choosing import Chooser, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
 from .reliable import ReliableTrainer
-from .rounds import RoundCallback, budget_rows, number_of_rounds, round_of_epoch, size_after_round
+from .rounds import (
+    DEFAULT_ROUNDS,
+    PROXY_ROUNDS,
+    RoundCallback,
+    budget_rows,
+    number_of_rounds,
+    round_of_epoch,
+    size_after_round,
+)
 from .sampler import RoundSampler, row_lengths
-
-
-# What only a trained head can give: before the first step it says nothing.
-_OF_THE_HEAD = SIGNALS - {"embeddings"}
+from .signal_reader import PROXIES, SignalReader
+from .strategy_arguments import AUTO, json_object, resolve_initial, resolve_strategy
 
 
 @dataclass
@@ -52,20 +55,37 @@ class RoundSelectionConfig(TrainingArguments):
     strategy_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Hyper-parameters of the strategy, as JSON: {"beta": 10}.'}
     )
-    # When
+    # When, and by what
     rounds: int | None = field(
         default=None,
         metadata={
-            "help": "In how many rounds to select. The epochs are divided evenly over them, and each adds the same "
-            "number of rows. Default: three, or one per epoch where there are fewer epochs."
+            "help": "In how many rounds to select; each adds the same number of rows. The epochs are divided evenly "
+            f"over them. Default: {DEFAULT_ROUNDS}, or one per epoch where there are fewer epochs. With a `proxy` all "
+            f"are chosen before training, so there may be more than epochs; default: {PROXY_ROUNDS}."
         },
     )
     initial_strategy: str | None = field(
-        default="random",
+        default=AUTO,
         metadata={
             "help": "Which strategy chooses the first round where `strategy` reads predictions, which mean nothing "
-            "before training: `random`, or `k_center` on the embeddings of the untrained backbone. `None` for a model "
-            "that is fine-tuned already: `strategy` then chooses the first round too."
+            "before training: a name such as `random`, or `facility_location` on the embeddings of the untrained "
+            "backbone. `auto`: what the strategy itself asks for, else `random`. `None` for a model that is "
+            "fine-tuned already: `strategy` then chooses the first round too."
+        },
+    )
+    proxy: str | None = field(
+        default=None,
+        metadata={
+            "help": "What the strategy reads predictions of: `None` for the model in training, `linear` for logistic "
+            "regressions on embeddings of the untrained model, fitted to the rows selected so far. The model is then "
+            "read once, and trains on the whole budget from its first step."
+        },
+    )
+    el2n_proxies: int = field(
+        default=5,
+        metadata={
+            "help": "Over how many early-trained linear probes `el2n` is averaged, each row scored out of fold; 0 "
+            "reads it from the model in training."
         },
     )
     # How the model is trained
@@ -79,21 +99,28 @@ class RoundSelectionConfig(TrainingArguments):
         metadata={"help": "Column of `train_dataset` with the texts, for strategies that read them."},
     )
 
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """`strategy_kwargs` as a dict."""
+        return json_object("strategy_kwargs", self.strategy_kwargs)
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.strategy_kwargs = _json_object("strategy_kwargs", self.strategy_kwargs)
+        self.strategy_kwargs = json_object("strategy_kwargs", self.strategy_kwargs)
         if not self.budget > 0 or math.isinf(self.budget):
             raise ValueError(f"`budget` must be above 0: a fraction up to 1, or a number of rows; got {self.budget}")
         if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"`rounds` must be at least 1, got {self.rounds}")
-        if self.initial_strategy is not None and self.initial_strategy.lower() == "none":
-            self.initial_strategy = None
-        get_strategy(self.strategy, **self.strategy_kwargs)
-        if self.initial_strategy is not None and (needs := get_strategy(self.initial_strategy).needs & _OF_THE_HEAD):
-            raise ValueError(
-                f"`initial_strategy` {self.initial_strategy} reads {', '.join(sorted(needs))} of a model that is not "
-                "trained yet: choose `random` or `k_center`, or `None` if the model is fine-tuned already"
-            )
+        for name in ("initial_strategy", "proxy"):
+            if str(getattr(self, name)).lower() == "none":
+                setattr(self, name, None)
+        if self.proxy not in PROXIES:
+            raise ValueError(f"`proxy` must be `linear` or `None`, got {self.proxy!r}")
+        if self.el2n_proxies < 0:
+            raise ValueError(f"`el2n_proxies` must be at least 0, got {self.el2n_proxies}")
+        get_strategy(self.strategy, **self.hyperparameters)
+        if self.initial_strategy not in (None, AUTO):
+            get_strategy(self.initial_strategy)
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` keeps workers of an earlier round: set it to False")
         if self.train_sampling_strategy == "batch_rebalance":
@@ -109,8 +136,9 @@ class RoundSelectionTrainer(ReliableTrainer):
     `train_dataset` is the whole pool. With R rounds, round r ends with round(budget · (r+1) / R) rows selected; each
     epoch draws exactly `budget` rows from those selected so far, each as often as any other to within one. So steps,
     schedule and compute are known before the start and do not depend on the strategy. At the start of a round the
-    signals that the strategy needs are read from the model in one pass (`tithe.models.read_signals`). With
-    `strategy="all"` it trains step for step as `Trainer` does.
+    signals that the strategy needs are read from the model in one pass (`tithe.models.read_signals`), or with
+    `proxy="linear"` from linear probes (`tithe.trainers.SignalReader`): then all rounds are chosen before the first
+    step, and every epoch draws the whole budget. With `strategy="all"` it trains step for step as `Trainer` does.
 
     In several processes accelerate fills the last batch of an epoch up with rows from its start, as for any Trainer:
     results equal those of one process where `budget` is a multiple of the global batch.
@@ -146,12 +174,12 @@ class RoundSelectionTrainer(ReliableTrainer):
         args = RoundSelectionConfig(output_dir="tmp_trainer") if args is None else args
         if not isinstance(args, RoundSelectionConfig):
             raise TypeError(f"`args` must be a `RoundSelectionConfig`, got `{type(args).__name__}`")
-        self.strategy = _strategy(strategy, args)
+        self.strategy = resolve_strategy(strategy, args.strategy, args.hyperparameters)
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
         self.ledger = Ledger({})
         if self.train_dataset is not None:
             self.pool = PoolData(self.train_dataset, args.pool_text_column, args.length_column_name)
-            self.pool.check(self.strategy.needs, type(self.strategy).__name__)
+            self._chooser = self._make_chooser()
             if args.max_steps <= 0:  # else the number of epochs is known once training begins
                 self.plan_rounds(math.ceil(args.num_train_epochs))
         self.add_callback(RoundCallback(self))
@@ -171,69 +199,65 @@ class RoundSelectionTrainer(ReliableTrainer):
         """
         self._epochs = epochs
         self.ledger.terms = self._terms()
-        self._rounds = 1 if isinstance(self.strategy, All) else number_of_rounds(self.args.rounds, epochs, self.budget)
+        epochs_of_rounds = None if self.args.proxy else epochs
+        one = isinstance(self.strategy, All)
+        self._rounds = 1 if one else number_of_rounds(self.args.rounds, epochs_of_rounds, self.budget)
 
     def _terms(self) -> dict[str, Any]:
         initial = None if isinstance(self.strategy, All) else self.args.initial_strategy
         return {
             "strategy": describe(self.strategy),
             "initial_strategy": initial,
+            "proxy": self.args.proxy,
+            "el2n_proxies": self.args.el2n_proxies,
             "budget": self.budget,
             "rounds": self.args.rounds,
             "seed": self.args.seed,
             "pool": self.pool.fingerprint(),
         }
 
+    def _make_chooser(self) -> Chooser:
+        args = self.args
+        reader = SignalReader(
+            lambda names: self.signals(self.train_dataset, names),
+            classes=lambda: int(plain_model(self.model).config.num_labels or 0),
+            proxy=args.proxy,
+            el2n_proxies=args.el2n_proxies,
+            seed=args.seed,
+        )
+        initial = None
+        if args.initial_strategy is not None:
+            initial = resolve_initial(args.initial_strategy, self.strategy)
+        chooser = Chooser(self.pool, self.strategy, initial, reader, args.seed, args.process_index)
+        chooser.check()
+        return chooser
+
     # Rounds
 
     def begin_epoch(self, epoch: int) -> None:
-        """Choose the round that begins with `epoch`, if one does, and point the sampler at what is selected."""
-        for number in range(len(self.ledger.rows), round_of_epoch(epoch, self._rounds, self._epochs) + 1):
+        """Choose the rounds that begin with `epoch`, if any do, and point the sampler at what is selected."""
+        last = self._rounds - 1 if self.args.proxy else round_of_epoch(epoch, self._rounds, self._epochs)
+        for number in range(len(self.ledger.rows), last + 1):
             self._select(number, epoch)
         self._sampler.set_selected(self.ledger.selected)
         self._sampler.set_epoch(epoch)
 
     def _select(self, number: int, epoch: int) -> None:
-        strategy: Strategy = self.strategy
-        if number == 0 and strategy.needs & _OF_THE_HEAD and self.args.initial_strategy is not None:
-            strategy = get_strategy(self.args.initial_strategy)
-        size = size_after_round(number, self._rounds, self.budget)
-        start = time.perf_counter()
-        names = {"embeddings" if name == "selected_embeddings" else name for name in strategy.needs}
-        signals = self.signals(self.train_dataset, names & SIGNALS)
-        scoring = time.perf_counter() - start
-        # Process 0 selects for all: no rounding of another process's can then lead it to other rows.
-        outcome = [self._choose(strategy, number, size, signals) if self.args.process_index == 0 else None]
-        broadcast_object_list(outcome)
-        choice = outcome[0]
-        if not isinstance(choice, Choice):
-            raise choice or RuntimeError("process 0 sent no selection")
-        chosen = choice.selection
+        size, selected = size_after_round(number, self._rounds, self.budget), self.ledger.selected
+        outcome = self._chooser.choose(number, size - len(selected), selected)
+        chosen = outcome.selection
         row = {
             "round": number,
             "epoch": epoch,
             "step": self.state.global_step,
-            "strategy": describe(strategy),
+            "strategy": outcome.strategy,
             "seed": self.args.seed,
             "size": size,
             "added": len(chosen.indices),
-            "ignores_budget": isinstance(strategy, All),
-            "seconds": {"scoring": scoring, "selecting": time.perf_counter() - start - scoring},
-            **statistics(choice, self.pool.labels(), self.ledger.selected),
+            "ignores_budget": isinstance(self.strategy, All),
+            "seconds": outcome.seconds,
+            **statistics(outcome, self.pool.labels(), selected),
         }
-        self._enter(row, chosen)
-
-    def _choose(
-        self, strategy: Strategy, number: int, size: int, signals: dict[str, NDArray[np.float32]]
-    ) -> Choice | Exception:
-        """The choice, or what went wrong, for all to raise: process 0 alone would leave the others waiting."""
-        selected, rng = self.ledger.selected, np.random.default_rng((self.args.seed, number))
-        try:
-            return choose(strategy, self.pool, signals, selected, size - len(selected), rng)
-        except Exception as error:
-            return error
-
-    def _enter(self, row: dict[str, Any], chosen: Selection) -> None:
         self.ledger.add(row, chosen.indices, chosen.scores, dict(chosen.columns))
         if self.args.should_save:
             self.ledger.save(self._run_dir)
@@ -297,6 +321,7 @@ class RoundSelectionTrainer(ReliableTrainer):
     def _before_training(self, checkpoint: Path | None) -> None:
         if self.train_dataset is None:
             return
+        self._chooser = self._make_chooser()
         self.ledger = Ledger(self._terms())
         if checkpoint is not None:
             found = Ledger.load(checkpoint)
@@ -324,30 +349,3 @@ class RoundSelectionTrainer(ReliableTrainer):
             return super().create_optimizer(model)
         finally:
             self.optimizer_cls_and_kwargs = chosen
-
-
-def _strategy(strategy: str | Strategy | None, args: RoundSelectionConfig) -> Strategy:
-    if strategy is None or strategy == args.strategy:
-        return get_strategy(args.strategy, **_json_object("strategy_kwargs", args.strategy_kwargs))
-    if args.strategy_kwargs:
-        raise ValueError(
-            f"`strategy_kwargs` {args.strategy_kwargs} belong to `args.strategy` {args.strategy}, which the "
-            "`strategy` argument overrides: give it as an object, `get_strategy(name, **hyperparameters)`"
-        )
-    if isinstance(strategy, str):
-        return get_strategy(strategy)
-    if not isinstance(strategy, Strategy):
-        raise TypeError(
-            f"`strategy` must be a name or have `needs` and `select(pool, k, rng)`; got {type(strategy).__name__}"
-        )
-    return strategy
-
-
-def _json_object(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(value) if isinstance(value, str) else value or {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"`{name}` is not JSON ({error}): {value}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"`{name}` must be a JSON object, got {value}")
-    return found

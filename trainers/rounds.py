@@ -7,6 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 DEFAULT_ROUNDS = 3
+PROXY_ROUNDS = 10
 
 
 class SelectsInRounds(Protocol):
@@ -39,16 +40,20 @@ def budget_rows(budget: float, pool_size: int) -> int:
     return int(budget)
 
 
-def number_of_rounds(rounds: int | None, epochs: int, budget: int) -> int:
-    """How many rounds there are; by default three, or one per epoch or per row where there are fewer.
+def number_of_rounds(rounds: int | None, epochs: int | None, budget: int) -> int:
+    """How many rounds there are: `rounds`, or by default three, ten where epochs do not bind (`epochs` None).
+
+    The default is lower where there are fewer epochs or rows.
 
     Raises:
         ValueError: more rounds than epochs or than rows in the budget.
     """
     if rounds is None:
-        return min(DEFAULT_ROUNDS, epochs, budget)
-    if rounds > epochs:
-        raise ValueError(f"`rounds` is {rounds}, but there are {epochs} epochs, and every round needs one")
+        return min(PROXY_ROUNDS, budget) if epochs is None else min(DEFAULT_ROUNDS, epochs, budget)
+    if epochs is not None and rounds > epochs:
+        raise ValueError(
+            f"`rounds` is {rounds}, but there are {epochs} epochs, and every round needs one unless a `proxy` selects"
+        )
     if rounds > budget:
         raise ValueError(f"`rounds` is {rounds}, but the budget is {budget} rows, and every round needs one")
     return rounds

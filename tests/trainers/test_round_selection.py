@@ -300,7 +300,7 @@ def test_a_nan_loss_ends_training_before_it_reaches_the_weights(make_trainer):
         ({"strategy_kwargs": {"bucket": 3}}, "buckets"),
         ({"strategy_kwargs": "[1]"}, "`strategy_kwargs` must be a JSON object"),
         ({"strategy_kwargs": "{"}, "`strategy_kwargs` is not JSON"),
-        ({"initial_strategy": "edfs_lite"}, "`initial_strategy` edfs_lite reads probabilities"),
+        ({"initial_strategy": "edfs_lite"}, "`initial_strategy` EdfsLite.* reads probabilities"),
         ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "`dataloader_persistent_workers`"),
         ({"train_sampling_strategy": "batch_rebalance"}, "use group_by_length"),
     ],
@@ -320,9 +320,18 @@ class Wanting:
         return Selection(indices=indices, scores=np.zeros(len(pool.ids)))
 
 
+class EL2NLike(Wanting):
+    """Needs what labels are compared with."""
+
+    def __init__(self):
+        super().__init__(frozenset({"el2n"}))
+
+
 def test_what_a_strategy_needs_is_checked_before_training(make_trainer, make_pool):
-    with pytest.raises(ValueError, match=r"Wanting needs \['ifd'\], which this trainer does not read"):
-        make_trainer(strategy=Wanting(frozenset({"ifd"})))
+    with pytest.raises(ValueError, match=r"Wanting needs \['gloss'\], which this trainer does not read"):
+        make_trainer(strategy=Wanting(frozenset({"gloss"})))
+    with pytest.raises(ValueError, match=r"EL2NLike.* needs one class index per row"):
+        make_trainer(strategy=EL2NLike(), pool=make_pool().remove_columns("label"))
     with pytest.raises(ValueError, match="needs one class index per row"):
         make_trainer(strategy=Wanting(frozenset({"labels"})), pool=make_pool().remove_columns("label"))
     with pytest.raises(ValueError, match="needs `pool_text_column` 'body'; `train_dataset` has"):

@@ -1,0 +1,156 @@
+"""`proxy="linear"`: one pass for embeddings, all rounds before the first step, only labels of chosen rows read."""
+
+import numpy as np
+import pytest
+
+from tithe.models import LinearProbe, out_of_fold_el2n
+from tithe.selection import Selection, get_strategy
+from tithe.trainers.signal_reader import SignalReader
+
+
+ROWS, CLASSES = 60, 3
+EVERYTHING = {"probabilities", "head_inputs", "mc_probabilities", "committee_probabilities", "el2n", "embeddings"}
+
+
+def embeddings():
+    rng = np.random.default_rng(0)
+    return (np.eye(CLASSES, 6)[np.arange(ROWS) % CLASSES] + 0.4 * rng.standard_normal((ROWS, 6))).astype(np.float32)
+
+
+LABELS = np.arange(ROWS) % CLASSES
+
+
+class Model:
+    """Counts what is read of it."""
+
+    def __init__(self, **arrays):
+        self.passes, self.arrays = [], {"embeddings": embeddings(), **arrays}
+
+    def __call__(self, names):
+        self.passes.append(set(names))
+        return {name: self.arrays[name] for name in names}
+
+
+def complete(reader, needs, number=1, labels=LABELS):
+    return reader.complete(needs, reader.read(needs), labels, np.arange(20), number)
+
+
+def test_a_probe_gives_what_a_head_would():
+    reader = SignalReader(Model(), lambda: CLASSES, proxy="linear", el2n_proxies=2)
+    found = complete(reader, EVERYTHING)
+    assert set(found) == EVERYTHING
+    chosen = LinearProbe(CLASSES).fit(embeddings()[:20], LABELS[:20]).probabilities(embeddings())
+    np.testing.assert_array_equal(found["probabilities"], chosen)
+    np.testing.assert_allclose(np.linalg.norm(found["head_inputs"], axis=1), 1, rtol=1e-5)
+    assert found["mc_probabilities"].shape == found["committee_probabilities"].shape == (10, ROWS, CLASSES)
+    rng = np.random.default_rng((0, 1))
+    expected = out_of_fold_el2n(embeddings(), LABELS, CLASSES, 2, rng)
+    np.testing.assert_array_equal(complete(reader, {"el2n"})["el2n"], expected)
+
+
+def test_the_model_is_read_once_and_for_embeddings_only():
+    model = Model()
+    reader = SignalReader(model, lambda: CLASSES, proxy="linear")
+    for number in range(4):
+        complete(reader, {"probabilities", "selected_embeddings", "texts"}, number=number)
+    assert model.passes == [{"embeddings"}]
+
+
+def test_a_strategy_that_reads_no_model_costs_no_pass():
+    model = Model()
+    assert complete(SignalReader(model, lambda: CLASSES, proxy="linear"), {"texts", "labels"}) == {}
+    assert model.passes == []
+
+
+def test_labels_of_rows_that_are_not_chosen_do_not_reach_a_probe():
+    poisoned = LABELS.copy()
+    poisoned[20:] = (poisoned[20:] + 1) % CLASSES
+    needs = EVERYTHING - {"el2n"}
+    first, second = (
+        complete(SignalReader(Model(), lambda: CLASSES, proxy="linear"), needs, labels=labels)
+        for labels in (LABELS, poisoned)
+    )
+    for name in needs:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_without_a_proxy_the_model_is_read_every_round():
+    model = Model(probabilities=np.full((ROWS, CLASSES), 1 / CLASSES, dtype=np.float32))
+    reader = SignalReader(model, lambda: CLASSES, el2n_proxies=3)
+    for number in range(2):
+        complete(reader, {"probabilities"}, number=number)
+        complete(reader, {"el2n"}, number=number)
+    assert model.passes == [{"probabilities"}, {"embeddings"}] * 2
+
+
+def test_models_beside_are_read_once_and_need_no_training():
+    committee = Model(committee_probabilities=np.zeros((2, ROWS, CLASSES), dtype=np.float32))
+    text = Model(perplexity=np.arange(ROWS, dtype=np.float32))
+    reader = SignalReader(Model(), lambda: CLASSES, read_committee=committee, read_text=text)
+    needs = {"committee_probabilities", "perplexity"}
+    for number in range(2):
+        found = complete(reader, needs, number=number)
+    assert committee.passes == [{"committee_probabilities"}] and text.passes == [{"perplexity"}]
+    assert found["perplexity"][3] == 3 and not reader.untrained(needs)
+    assert SignalReader(Model(), lambda: CLASSES).untrained(needs) == needs
+
+
+def test_all_rounds_are_chosen_before_the_first_step(make_trainer):
+    trainer = make_trainer(strategy="entropy_diversity", proxy="linear", rounds=6, num_train_epochs=2, seed=3)
+    trainer.train()
+    rows = trainer.ledger.rows
+    assert [row["size"] for row in rows] == [4, 8, 12, 16, 20, 24]
+    assert {row["step"] for row in rows} == {0} and {row["epoch"] for row in rows} == {0}
+    assert rows[0]["strategy"].startswith("Random") and rows[1]["strategy"].startswith("EntropyDiversity")
+    assert trainer.state.global_step == 12
+
+
+def test_the_rounds_are_those_of_a_probe_on_the_untrained_model(make_trainer):
+    """Played through by hand, round by round."""
+    trainer = make_trainer(strategy="entropy_diversity", proxy="linear", rounds=3)
+    rows = trainer.signals(trainer.train_dataset, {"embeddings"})["embeddings"]
+    labels, strategy = np.array(trainer.train_dataset["label"]), get_strategy("entropy_diversity")
+    trainer.train()
+    selected = trainer.ledger.indices[0]
+    for number in (1, 2):
+        fitted = np.sort(selected)
+        probabilities = LinearProbe(3).fit(rows[fitted], labels[fitted]).probabilities(rows)
+        pool = trainer.pool.candidates({"embeddings": rows, "probabilities": probabilities}, strategy.needs, selected)
+        chosen = strategy.select(pool, 8, np.random.default_rng((trainer.args.seed, number)))
+        assert chosen.indices.tolist() == trainer.ledger.indices[number].tolist()
+        selected = np.concatenate([selected, chosen.indices])
+
+
+def test_selecting_by_proxy_does_not_touch_training(make_trainer):
+    """The same rows, chosen by a proxy or told beforehand, train the same model."""
+    first = make_trainer(strategy="entropy_diversity", proxy="linear", rounds=3)
+    first.train()
+    chosen = first.ledger.selected
+
+    class Told:
+        needs = frozenset()
+
+        def select(self, pool, k, rng):
+            return Selection(indices=chosen, scores=np.zeros(len(pool.ids)))
+
+    second = make_trainer(strategy=Told(), rounds=1)
+    second.train()
+    for (name, one), (_, other) in zip(first.model.named_parameters(), second.model.named_parameters(), strict=True):
+        assert one.equal(other), name
+
+
+def test_rounds_default_to_ten_and_are_bound_by_the_budget(make_trainer):
+    assert make_trainer(proxy="linear", strategy="random")._rounds == 10
+    assert make_trainer(proxy="linear", strategy="random", budget=7)._rounds == 7
+    with pytest.raises(ValueError, match="`rounds` is 30, but the budget is 24 rows"):
+        make_trainer(proxy="linear", strategy="random", rounds=30)
+
+
+def test_what_a_proxy_cannot_do_is_refused_before_training(make_trainer, make_pool):
+    with pytest.raises(ValueError, match="`proxy` must be `linear` or `None`, got 'quadratic'"):
+        make_trainer(proxy="quadratic")
+    with pytest.raises(ValueError, match="needs one class index per row"):
+        make_trainer(proxy="linear", pool=make_pool().remove_columns("label"))
+    with pytest.raises(ValueError, match="leaves a `proxy` no rows to learn from"):
+        make_trainer(proxy="linear", initial_strategy="none")
+    make_trainer(proxy="linear", strategy="k_center", pool=make_pool().remove_columns("label"))
