@@ -41,9 +41,7 @@ def test_no_row_that_is_nearer_is_missed(screened, scale, unit):
     screen = Screen.over(np.ascontiguousarray(centres.T), (centres**2).sum(axis=1) / 2)
     # Thresholds on both sides of the true distance, down to the last bit: as hard as it gets.
     for factor, nearer in ((1 + 1e-6, True), (1.2, True), (0.5, False)):
-        called = screen.may_be_nearer(
-            rows, scales, (exact**2).sum(axis=1).astype(np.float32), (squared * factor).astype(np.float32)
-        )
+        called = screen.may_be_nearer(rows, scales, squares, (squared * factor).astype(np.float32))
         if nearer:
             assert len(called) == len(rows)
         else:
