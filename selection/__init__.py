@@ -9,6 +9,7 @@ from .dsquared import d_squared_sample
 from .easy_diverse import EdfsLite, QditLite
 from .facility import FacilityLocation, facility_location_greedy
 from .kcenter import Coverage, coverage_radius, k_center_greedy
+from .margin_coverage import MarginCoverage
 from .pool import Pool, Selection, Strategy, check_request
 from .registry import STRATEGIES, get_strategy
 from .uncertainty import normalised_entropy
@@ -22,6 +23,7 @@ __all__ = [
     "EntropyDiversity",
     "FacilityLocation",
     "KCenter",
+    "MarginCoverage",
     "Pool",
     "QditLite",
     "Random",

@@ -7,6 +7,7 @@ from typing import Any
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .easy_diverse import EdfsLite, QditLite
+from .margin_coverage import MarginCoverage
 from .pool import Strategy
 
 
@@ -17,6 +18,7 @@ STRATEGIES: dict[str, type] = {
     "entropy_diversity": EntropyDiversity,
     "qdit_lite": QditLite,
     "edfs_lite": EdfsLite,
+    "margin_coverage": MarginCoverage,
 }
 
 

@@ -32,6 +32,7 @@ VARIANTS = {
         "facility": {"distance": "facility_location"},
         "few": {"distance": "facility_location", "neighbours": 5},
     },
+    "margin_coverage": {"local": {"temperature": 0.01, "shortlist": 2.0}},
     "edfs_lite": {"four": {"buckets": 4}, "uneven": {"shares": (0.0, 0.9, 0.1)}},
 }
 CASES = {name: get_strategy(name) for name in STRATEGIES} | {"user": Hardest()}
