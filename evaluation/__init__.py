@@ -3,6 +3,25 @@ if __name__ != "tithe.evaluation":
         "import `tithe.evaluation`, not `evaluation`: the bare name would load a second copy of every class"
     )
 
+from .comparison import (
+    BASELINE,
+    COMPARED_METRICS,
+    FULL,
+    ComparedRun,
+    Difference,
+    Spread,
+    budget_text,
+    comparison_rows,
+    csv_text,
+    jaccard,
+    markdown_table,
+    mean_overlaps,
+    paired_difference,
+    readable_rows,
+    spread,
+    time_rows,
+)
+from .comparison_figures import budget_curves, overlap_matrix, seed_scores
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
 from .files import atomic_path, to_plain, write_atomic, write_json_lines
 from .memory import PeakMemory
@@ -22,28 +41,47 @@ from .run_figures import learning_curve, loss_curve, pool_map
 
 
 __all__ = [
+    "BASELINE",
+    "COMPARED_METRICS",
+    "FULL",
     "ClassificationMetrics",
+    "ComparedRun",
+    "Difference",
     "PeakMemory",
     "Section",
     "SplitPredictions",
+    "Spread",
     "atomic_path",
+    "budget_curves",
+    "budget_text",
     "class_balance",
     "classification_metrics",
+    "comparison_rows",
     "confused_pairs",
     "confusion_matrix",
+    "csv_text",
     "environment",
     "expected_calibration_error",
+    "jaccard",
     "learning_curve",
     "loss_curve",
+    "markdown_table",
+    "mean_overlaps",
     "model_card",
+    "overlap_matrix",
+    "paired_difference",
     "per_class_table",
     "pool_map",
     "pr_curves",
     "read_results",
+    "readable_rows",
     "reliability_diagram",
     "roc_curves",
     "run_sections",
+    "seed_scores",
     "softmax",
+    "spread",
+    "time_rows",
     "to_plain",
     "write_atomic",
     "write_json_lines",

@@ -6,6 +6,7 @@ import sys
 
 RECIPES = {
     "data_selection": "train on a budget of the data, chosen in rounds",
+    "compare_strategies": "strategies x seeds x budgets on one data set, with tables and figures",
     "evaluate_model": "metrics and figures of any saved classifier",
 }
 
@@ -16,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: tithe RECIPE [--config FILE.yaml] [--flag value …]\n")
         for name, what in RECIPES.items():
-            print(f"  {name:16} {what}")
+            print(f"  {name:20} {what}")
         print("\ntithe RECIPE --help lists the flags of one.")
         return
     name = argv[0].replace("-", "_")

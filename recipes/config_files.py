@@ -1,9 +1,12 @@
 """Reading a config file, and fitting its values to the type hints of dataclass fields."""
 
+import importlib.resources
 import json
 import re
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,10 @@ import yaml
 # in the belief that they are a number, a word and a word, as in YAML 1.2.
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 _WORDS = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"}
+
+
+# A flag that says what is run: with one of them, a recipe's own config file does not apply.
+_OF_A_RUN = ("--config", "--dataset", "--train_file", "--model_name_or_path")
 
 
 class _ConfigLoader(yaml.SafeLoader):
@@ -47,6 +54,17 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"must hold a mapping from argument to value, got a {type(values).__name__}")
     return values
+
+
+@contextmanager
+def over_own_config(argv: list[str], recipe: str) -> Iterator[list[str]]:
+    """`argv`; where it names neither data nor model nor config, over the recipe's own config file, until the end."""
+    if any(flag.partition("=")[0] in _OF_A_RUN for flag in argv):
+        yield argv
+        return
+    config = importlib.resources.files("tithe.recipes.configs").joinpath(f"{recipe}.yaml")
+    with importlib.resources.as_file(config) as path:
+        yield ["--config", str(path), *argv]
 
 
 def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -7,7 +7,6 @@ With neither data, model nor `--config` named it runs `configs/data_selection.ya
 model. Stopped at any moment and started again with the same arguments, it goes on to the same result.
 """
 
-import importlib.resources
 import sys
 import time
 import warnings
@@ -24,13 +23,13 @@ from tithe.evaluation import ClassificationMetrics, PeakMemory, read_results
 from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tokenise
+from tithe.recipes.config_files import over_own_config
 from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
 from tithe.recipes.pool_view import describe_selection, view_pool
 from tithe.recipes.run_folder import open_run
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
 
 
-_OF_A_RUN = ("--config", "--dataset", "--train_file", "--model_name_or_path")
 _OWN_DATA = ("dataset", "train_file")
 
 
@@ -117,12 +116,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelectionConfig]:
     """The arguments; where nothing says otherwise, over the recipe's own config file."""
-    if not any(flag.partition("=")[0] in _OF_A_RUN for flag in argv):
-        config = importlib.resources.files("tithe.recipes.configs").joinpath("data_selection.yaml")
-        with importlib.resources.as_file(config) as path:
-            argv = ["--config", str(path), *argv]
-            return _parsed(argv)
-    return _parsed(argv)
+    with over_own_config(argv, "data_selection") as argv:
+        return _parsed(argv)
 
 
 def _parsed(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelectionConfig]:

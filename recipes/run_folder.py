@@ -63,6 +63,13 @@ def open_run(folder: Path, *arguments: Any, overwrite: bool = False) -> tuple[bo
     return False, last_finished_checkpoint(folder)
 
 
+def another_run(folder: Path, wanted: dict[str, Any]) -> str | None:
+    """In what the run that has begun in `folder` differs from one of the arguments `wanted`; None if there is none."""
+    if not (folder / "run.yaml").exists() or not any(list(folder.glob(name)) for name in _PRODUCED):
+        return None
+    return _difference(folder, wanted)
+
+
 def _difference(folder: Path, wanted: dict[str, Any]) -> str | None:
     """In what the arguments of the run in `folder` differ from `wanted`, or None where they do not."""
     found = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8")) or {}
