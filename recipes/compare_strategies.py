@@ -137,8 +137,7 @@ def main(argv: list[str] | None = None) -> None:
             with stopped_by_signals(), progress.shown():
                 pool.run()
         finally:
-            notes = write_comparison(folder, runs, settings)
-            _conclude(folder, runs, notes)
+            _conclude(folder, runs, write_comparison(folder, runs, settings))
     if any(run.state == FAILED for run in runs):
         raise SystemExit(1)
 

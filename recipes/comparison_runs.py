@@ -17,6 +17,7 @@ from tithe.trainers.checkpoints import remove_checkpoint
 from tithe.trainers.ledger import LEDGER_NAME
 
 
+COMMAND = (sys.executable, "-m", "tithe.recipes.data_selection")
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 30.0  # between asking a run to end and killing it
 LOG_NAME = "run.log"
@@ -111,16 +112,16 @@ def locked(folder: Path) -> Iterator[int | None]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM and a lost terminal end the block as Ctrl-C does: by an exception, so that it can end its runs."""
+    """Let Ctrl-C, SIGTERM and a lost terminal end the block by `SystemExit`, so that it can end its runs."""
 
     def stop(number: int, _: Any) -> None:
         raise SystemExit(128 + number)
 
-    names = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if number is not None]
-    before = {number: signal.getsignal(number) for number in names}
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number, handler in before.items():
-            if handler is signal.SIG_DFL:  # under nohup SIGHUP is ignored, and stays so
+            if handler is not signal.SIG_IGN:  # as SIGHUP is under nohup
                 signal.signal(number, stop)
         yield
     finally:
@@ -171,7 +172,7 @@ class RunPool:
 
     def _start(self, slot: int, run: Run) -> None:
         run.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tithe.recipes.data_selection", *run.flags, *self.extra_flags]
+        command = [*COMMAND, *run.flags, *self.extra_flags]
         with open(run.folder / LOG_NAME, "ab") as log:
             process = self._spawn(slot, command, log)
         run.state = RUNNING

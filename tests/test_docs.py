@@ -10,7 +10,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 import tithe
-from tithe.recipes import data_selection, evaluate_model
+from tithe.recipes import compare_strategies, data_selection, evaluate_model
 
 
 ROOT = Path(__file__).parent.parent
@@ -19,7 +19,11 @@ MODULES = sorted(
     for m in pkgutil.walk_packages(tithe.__path__, "tithe.")
     if m.name.split(".")[1] in {"selection", "models", "trainers", "evaluation", "recipes"}
 )
-PARSERS = {"data_selection": data_selection.parse, "evaluate_model": evaluate_model.parse}
+PARSERS = {
+    "compare_strategies": compare_strategies.parse,
+    "data_selection": data_selection.parse,
+    "evaluate_model": evaluate_model.parse,
+}
 
 
 @pytest.mark.parametrize("name", MODULES)
