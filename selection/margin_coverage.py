@@ -38,7 +38,7 @@ class MarginCoverage:
     is all the same. It takes n · shortlist · k products a round.
 
     Args:
-        temperature: width of the kernel, above 0. Near 0 it is margin sampling; large, coverage weighted by uncertainty.
+        temperature: width of the kernel, above 0. Near 0 it is margin sampling; large, weighted coverage.
         shortlist: how many times k rows may be picked from, at least 1; 1 is margin sampling.
 
     >>> pool = Pool(
