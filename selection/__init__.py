@@ -7,7 +7,7 @@ from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .dsquared import d_squared_sample
 from .easy_diverse import EdfsLite, QditLite
-from .facility import FacilityLocation, facility_location_greedy
+from .facility import FacilityLocation, Served, facility_location_greedy
 from .kcenter import Coverage, coverage_radius, k_center_greedy
 from .margin_coverage import MarginCoverage
 from .pool import Pool, Selection, Strategy, check_request
@@ -28,6 +28,7 @@ __all__ = [
     "QditLite",
     "Random",
     "Selection",
+    "Served",
     "Strategy",
     "check_request",
     "coverage_radius",

@@ -7,6 +7,7 @@ from typing import Any
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .easy_diverse import EdfsLite, QditLite
+from .facility import FacilityLocation
 from .margin_coverage import MarginCoverage
 from .pool import Strategy
 
@@ -16,6 +17,7 @@ STRATEGIES: dict[str, type] = {
     "random": Random,
     "k_center": KCenter,
     "entropy_diversity": EntropyDiversity,
+    "facility_location": FacilityLocation,
     "qdit_lite": QditLite,
     "edfs_lite": EdfsLite,
     "margin_coverage": MarginCoverage,

@@ -28,6 +28,7 @@ VARIANTS = {
     "random": {"stratified": {"stratified": True}},
     "k_center": {"robust": {"robust": 0.1}, "raw": {"normalize": False}},
     "entropy_diversity": {"d2": {"diversity": "d2", "beta": 2.0}},
+    "facility_location": {"few": {"neighbours": 5}, "exact": {"neighbours": 1000}},
     "qdit_lite": {
         "facility": {"distance": "facility_location"},
         "few": {"distance": "facility_location", "neighbours": 5},
