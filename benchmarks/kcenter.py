@@ -1,11 +1,12 @@
-"""Greedy k-centre at one thread: the blocked kernel, a NumPy loop, and scikit-activeml's CoreSet, in one run.
+"""Greedy k-centre at one thread: the blocked kernel, with and without its bfloat16 screen, and four peers, in one run.
 
     python benchmarks/kcenter.py --quick
     python benchmarks/kcenter.py --embeddings real.npy --json kcenter.json
 
 All start from the same row. CPU seconds are of the process; peak memory is what a run adds at its highest point to
-what the process held before it (the array is not in it). CoreSet runs for a few picks only, twice, and the rest is
-extrapolated from the difference: each of its picks costs the same.
+what the process held before it (the array is not in it). Slow peers run for a few picks only, and the rest is
+extrapolated from two such runs: CoreSet pays the same for each pick, DeepCore's algorithm and small-text look at all
+earlier picks again at each, so their time grows with the square of the picks.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+import tithe.selection.screen
 from tithe.selection import coverage_radius, k_center_greedy
 
 
@@ -69,6 +71,29 @@ def core_set(rows: np.ndarray, k: int, start: int) -> np.ndarray:
     return np.concatenate([[start], picked])
 
 
+def deep_core(rows: np.ndarray, k: int, start: int) -> np.ndarray:
+    """As DeepCore has it: all distances to all picks are kept, and their least is taken anew for every pick."""
+    distances = np.empty((k, len(rows)), dtype=np.float32)
+    free = np.ones(len(rows), dtype=bool)
+    order = np.empty(k, dtype=np.int64)
+    pick = start
+    for i in range(k):
+        order[i] = pick
+        free[pick] = False
+        distances[i] = np.linalg.norm(rows - rows[pick], axis=1)
+        pick = int(np.where(free, distances[: i + 1].min(axis=0), -np.inf).argmax())
+    return order
+
+
+def small_text(rows: np.ndarray, k: int, start: int) -> np.ndarray:
+    """With all rows as candidates: it takes positions among them for indices, which is the same only then."""
+    from small_text.query_strategies.coresets import greedy_coreset
+
+    everything = np.arange(len(rows))
+    picked = greedy_coreset(rows, everything, np.array([start]), k - 1, distance_metric="euclidean", normalized=True)
+    return np.concatenate([[start], picked])
+
+
 def peak_mib() -> float:
     """Highest resident memory since it was last reset; NaN where there is no /proc."""
     status = Path("/proc/self/status")
@@ -77,7 +102,7 @@ def peak_mib() -> float:
     return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
-def measure(run: Callable[[], np.ndarray]) -> dict[str, Any]:
+def timed(run: Callable[[], np.ndarray]) -> dict[str, Any]:
     """CPU and wall seconds of `run`, and the memory it adds at its highest point."""
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
@@ -89,29 +114,56 @@ def measure(run: Callable[[], np.ndarray]) -> dict[str, Any]:
     return {**seconds, "peak_mib": peak_mib() - before, "picks": len(order), "order": order}
 
 
-def extrapolated(rows: np.ndarray, k: int, start: int, picks: int) -> dict[str, Any]:
-    """CoreSet for half of `picks` and for all of them, and what k picks would take at that rate."""
+def extrapolated(
+    peer: Callable[[np.ndarray, int, int], np.ndarray], rows: np.ndarray, k: int, start: int, picks: int, power: int
+) -> dict[str, Any]:
+    """`peer` for half of `picks` and for all of them, and what k picks would take.
+
+    Time is taken to grow as a · picks + b · picks²; with `power` 1 as picks alone, beyond what a first one costs.
+    """
     if k <= picks:
-        return measure(lambda: core_set(rows, k, start)) | {"extrapolated_from": None}
-    core_set(rows[:1000], 3, 0)  # its import and first call are not part of the rate
-    half = measure(lambda: core_set(rows, picks // 2, start))
-    full = measure(lambda: core_set(rows, picks, start))
+        return timed(lambda: peer(rows, k, start)) | {"extrapolated_from": None}
+    peer(rows[:1000], 3, 0)  # its import and first call are not part of the rate
+    half = timed(lambda: peer(rows, picks // 2, start))
+    full = timed(lambda: peer(rows, picks, start))
     for clock in ("cpu_s", "wall_s"):
-        full[clock] += (full[clock] - half[clock]) / (picks - picks // 2) * (k - picks)
+        if power == 1:
+            full[clock] += (full[clock] - half[clock]) / (picks - picks // 2) * (k - picks)
+        else:
+            per_pair = max(0.0, (full[clock] - 2 * half[clock]) / (picks**2 / 2))
+            full[clock] = (full[clock] / picks - per_pair * picks) * k + per_pair * k**2
     return full | {"extrapolated_from": picks}
 
 
-def compare(rows: np.ndarray, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    k = max(1, round(args.fraction * len(rows)))
-    k_center_greedy(rows[:1000], min(k, 100))  # the first product of a process costs extra
-    repeats = [measure(lambda: k_center_greedy(rows, k).order) for _ in range(args.repeats)]
-    results = {"tithe": min(repeats, key=lambda r: r["cpu_s"]) | {"peak_mib": max(r["peak_mib"] for r in repeats)}}
+def without_screen(rows: np.ndarray, k: int) -> dict[str, Any]:
+    supported = tithe.selection.screen.multiplies_bfloat16
+    tithe.selection.screen.multiplies_bfloat16 = lambda: False
+    try:
+        return timed(lambda: k_center_greedy(rows, k).order)
+    finally:
+        tithe.selection.screen.multiplies_bfloat16 = supported
+
+
+def compare(rows: np.ndarray, k: int, peer_picks: int, repeats: int) -> dict[str, dict[str, Any]]:
+    import torch  # the screen is used only where somebody has imported it, as every trainer has
+
+    torch.set_num_threads(1)
+    for _ in range(2):  # the first products of a process cost extra
+        k_center_greedy(rows[:5000], min(k, 400))
+    runs = [timed(lambda: k_center_greedy(rows, k).order) for _ in range(repeats)]
+    results = {"tithe": min(runs, key=lambda r: r["cpu_s"]) | {"peak_mib": max(r["peak_mib"] for r in runs)}}
     start = int(results["tithe"]["order"][0])
-    results["numpy loop"] = measure(lambda: numpy_loop(rows, k, start))
-    if importlib.util.find_spec("skactiveml"):
-        results["scikit-activeml CoreSet"] = extrapolated(rows, k, start, args.peer_picks)
-    else:
-        print('scikit-activeml is not installed and left out: pip install "tithe[bench]"')
+    results["tithe, float32 alone"] = min((without_screen(rows, k) for _ in range(repeats)), key=lambda r: r["cpu_s"])
+    results["numpy loop"] = timed(lambda: numpy_loop(rows, k, start))
+    results["DeepCore's algorithm"] = extrapolated(deep_core, rows, k, start, 8 * peer_picks, power=2)
+    for module, name, peer, power in (
+        ("skactiveml", "scikit-activeml CoreSet", core_set, 1),
+        ("small_text", "small-text greedy_coreset", small_text, 2),
+    ):
+        if importlib.util.find_spec(module):
+            results[name] = extrapolated(peer, rows, k, start, peer_picks, power)
+        else:
+            print(f'{name} is not installed and left out: pip install "tithe[bench]"')
     for result in results.values():
         order = result.pop("order")
         same = results["tithe"].setdefault("chosen", order)[: len(order)]
@@ -121,6 +173,27 @@ def compare(rows: np.ndarray, args: argparse.Namespace) -> dict[str, dict[str, A
         result["radius"] = coverage_radius(rows, rows[order]) if len(order) == k else None
     del results["tithe"]["chosen"]
     return results
+
+
+def measure(quick: bool = False) -> list[dict[str, Any]]:
+    """What `benchmarks/selection.py` shows: two sizes, the peers' picks beside ours."""
+    rows = []
+    for n in (5_000,) if quick else (20_000, 50_000):
+        results = compare(clustered(n, 384, 0), n // 10, 40 if quick else 100, 1 if quick else 2)
+        for name, peer in list(results.items())[1:]:
+            rows.append(
+                {
+                    "work": "k-centre",
+                    "size": f"{n // 1000}k / {n // 10}, 384 d",
+                    "ours_cpu_s": results["tithe"]["cpu_s"],
+                    "peer": name,
+                    "peer_cpu_s": peer["cpu_s"],
+                    "ratio": peer["times_slower"],
+                    "agreement": f"{peer['same_order']:.2%} of {peer['picks']} picks, in order",
+                    "extrapolated": bool(peer.get("extrapolated_from")),
+                }
+            )
+    return rows
 
 
 def show(results: dict[str, dict[str, Any]]) -> None:
@@ -139,15 +212,15 @@ def show(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="k-centre against a NumPy loop and scikit-activeml, one thread")
+    parser = argparse.ArgumentParser(description="k-centre against its peers, one thread")
     parser.add_argument("--n", type=int, default=50_000, help="rows")
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--fraction", type=float, default=0.1, help="share of the rows to pick")
     parser.add_argument("--embeddings", type=Path, help=".npy file of float[n, d] to use instead of a mixture")
-    parser.add_argument("--peer-picks", type=int, default=200, help="picks that CoreSet makes, at least 4")
+    parser.add_argument("--peer-picks", type=int, default=100, help="picks that slow peers make, at least 4")
     parser.add_argument("--repeats", type=int, default=3, help="runs of the kernel; the fastest counts")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="10,000 rows, 40 picks of CoreSet, one repeat")
+    parser.add_argument("--quick", action="store_true", help="10,000 rows, 40 picks of slow peers, one repeat")
     parser.add_argument("--json", type=Path, help="file to write the results to")
     args = parser.parse_args()
     if any(os.environ.get(name) != "1" for name in THREADS):  # BLAS reads these once, when it is loaded
@@ -161,15 +234,14 @@ def main() -> None:
         rows = clustered(args.n, args.dimensions, args.seed)
     source = args.embeddings.name if args.embeddings else "mixture of Gaussians"
     print(f"{source}, {len(rows):,} x {rows.shape[1]} float32, {args.fraction:.0%} picked, one thread")
-    results = compare(rows, args)
+    k = max(1, round(args.fraction * len(rows)))
+    results = compare(rows, k, args.peer_picks, args.repeats)
     show(results)
     if args.json:
-        packages = ["numpy"] + ["scikit-activeml"] * ("scikit-activeml CoreSet" in results)
-        environment = {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        }
+        environment = {"python": platform.python_version(), "machine": platform.machine()}
+        for name in ("numpy", "torch", "scikit-activeml", "small-text"):
+            if importlib.util.find_spec(name.replace("scikit-activeml", "skactiveml").replace("-", "_")):
+                environment[name] = importlib.metadata.version(name)
         data = {"source": source, "rows": len(rows), "dimensions": rows.shape[1], "fraction": args.fraction}
         args.json.write_text(json.dumps({"data": data, "results": results, "environment": environment}, indent=2))
 

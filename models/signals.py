@@ -247,13 +247,14 @@ class _Sink:
                     array[rows] = part[: len(rows)].cpu().numpy()
 
 
-def take_rows(values: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """`values[rows]` for ascending `rows`, on disk where `values` is; without a copy where that is all of them."""
-    if len(rows) == len(values):
+def take_rows(values: NDArray[np.float32], rows: NDArray[np.int64], axis: int = 0) -> NDArray[np.float32]:
+    """`values.take(rows, axis)` for ascending `rows`, on disk where `values` is; no copy where that is all of them."""
+    if len(rows) == values.shape[axis]:
         return values
-    taken = _allocate((len(rows), *values.shape[1:]))
+    taken = _allocate((*values.shape[:axis], len(rows), *values.shape[axis + 1 :]))
+    source, target = np.moveaxis(values, axis, 0), np.moveaxis(taken, axis, 0)
     for start in range(0, len(rows), _ROWS_AT_A_TIME):
-        taken[start : start + _ROWS_AT_A_TIME] = values[rows[start : start + _ROWS_AT_A_TIME]]
+        target[start : start + _ROWS_AT_A_TIME] = source[rows[start : start + _ROWS_AT_A_TIME]]
     return taken
 
 

@@ -48,6 +48,9 @@ class DataSelectionConfig(RoundSelectionConfig):
     map_points: int = field(
         default=5000, metadata={"help": "How many rows of the pool the map shows beside the chosen ones."}
     )
+    proxy: str | None = field(
+        default="linear", metadata={"help": RoundSelectionConfig.__dataclass_fields__["proxy"].metadata["help"]}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: `no`, `steps` or `epoch`."})
     save_strategy: str = field(
         default="epoch", metadata={"help": "When to write a checkpoint: `no`, `steps`, `epoch` or `best`."}

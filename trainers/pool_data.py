@@ -13,6 +13,9 @@ from ..selection import Pool
 from .sampler import row_lengths
 
 
+_OF_MANY = frozenset({"mc_probabilities", "committee_probabilities"})  # their first axis runs over passes or members
+
+
 class PoolData:
     """What is read of `dataset` itself, each thing at most once.
 
@@ -92,7 +95,9 @@ class PoolData:
         """
         selected = np.sort(selected)
         ids = np.setdiff1d(np.arange(len(self)), selected, assume_unique=True)
-        fields: dict[str, Any] = {name: take_rows(values, ids) for name, values in signals.items()}
+        fields: dict[str, Any] = {
+            name: take_rows(values, ids, axis=int(name in _OF_MANY)) for name, values in signals.items()
+        }
         if "selected_embeddings" in needs:
             fields["selected_embeddings"] = signals["embeddings"][selected]
         if "labels" in needs and (labels := self.labels()) is not None:

@@ -1,7 +1,7 @@
 """Training on a budget of the data, chosen in rounds by a strategy, in one `train()` call."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import get_sampler
-from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -31,7 +30,7 @@ from .rounds import (
     size_after_round,
 )
 from .sampler import RoundSampler, row_lengths
-from .signal_reader import PROXIES, SignalReader
+from .signal_reader import PROXIES, SignalReader, Signals
 from .strategy_arguments import AUTO, json_object, resolve_initial, resolve_strategy
 
 
@@ -49,7 +48,7 @@ class RoundSelectionConfig(TrainingArguments):
         metadata={"help": "How much of the pool to train on: up to 1 a fraction of its rows, above 1 their number."},
     )
     strategy: str = field(
-        default="entropy_diversity",
+        default="margin_coverage",
         metadata={"help": "Which strategy chooses: a name in `tithe.selection.STRATEGIES`."},
     )
     strategy_kwargs: dict[str, Any] | str | None = field(
@@ -146,6 +145,7 @@ class RoundSelectionTrainer(ReliableTrainer):
     Args:
         model, args, …: as for `Trainer`; `args` is a `RoundSelectionConfig`.
         strategy: overrides `args.strategy`: a name, or an object of the protocol `tithe.selection.Strategy`.
+        committee: classifiers with the tokenizer and the labels of `model`, whose disagreement `committee` reads.
 
     Attributes:
         ledger: which rows each round chose, with scores; `ledger.selected` are all of them.
@@ -169,6 +169,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         args: RoundSelectionConfig | None = None,
         *trainer_args: Any,
         strategy: str | Strategy | None = None,
+        committee: Sequence[nn.Module] = (),
         **trainer_kwargs: Any,
     ) -> None:
         args = RoundSelectionConfig(output_dir="tmp_trainer") if args is None else args
@@ -176,6 +177,7 @@ class RoundSelectionTrainer(ReliableTrainer):
             raise TypeError(f"`args` must be a `RoundSelectionConfig`, got `{type(args).__name__}`")
         self.strategy = resolve_strategy(strategy, args.strategy, args.hyperparameters)
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
+        self.committee = _checked_committee(committee, self.model)
         self.ledger = Ledger({})
         if self.train_dataset is not None:
             self.pool = PoolData(self.train_dataset, args.pool_text_column, args.length_column_name)
@@ -224,6 +226,7 @@ class RoundSelectionTrainer(ReliableTrainer):
             proxy=args.proxy,
             el2n_proxies=args.el2n_proxies,
             seed=args.seed,
+            read_committee=self._read_committee if self.committee else None,
         )
         initial = None
         if args.initial_strategy is not None:
@@ -269,13 +272,20 @@ class RoundSelectionTrainer(ReliableTrainer):
 
     # Signals
 
-    def signals(self, dataset: Any, needs: Collection[str]) -> dict[str, NDArray[np.float32]]:
+    def signals(self, dataset: Any, needs: Collection[str]) -> Signals:
         """Read `needs` (names in `tithe.models.SIGNALS`) of the tokenised `dataset` from the model.
 
         All processes must call it; the arrays, in row order, come out on process 0, the others get none.
         """
-        if not needs:
-            return {}
+        return self._read(self.model, dataset, needs) if needs else {}
+
+    def _read_committee(self, names: Collection[str]) -> Signals:
+        members = []
+        for member in self.committee:
+            members.append(self._read(member.to(self.args.device), self.train_dataset, {"probabilities"}))
+        return {"committee_probabilities": np.stack([m["probabilities"] for m in members])} if members[0] else {}
+
+    def _read(self, model: nn.Module, dataset: Any, needs: Collection[str]) -> Signals:
         lengths = self.pool.lengths() if dataset is self.train_dataset else row_lengths(dataset)
         collate = self.data_collator
         if hasattr(dataset, "column_names"):
@@ -283,7 +293,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         else:
             collate = self._get_collator_with_removed_columns(collate, description="scoring")
         return read_signals(
-            self.model,
+            model,
             dataset,
             needs,
             collate=collate,
@@ -349,3 +359,14 @@ class RoundSelectionTrainer(ReliableTrainer):
             return super().create_optimizer(model)
         finally:
             self.optimizer_cls_and_kwargs = chosen
+
+
+def _checked_committee(committee: Sequence[nn.Module], model: nn.Module) -> list[nn.Module]:
+    for number, member in enumerate(committee):
+        ours, theirs = (dict(plain_model(m).config.id2label) for m in (model, member))
+        if ours != theirs:
+            raise ValueError(
+                f"member {number} of `committee` has the labels {theirs}, the model has {ours}: give all the same "
+                "`id2label`, in the same order"
+            )
+    return list(committee)

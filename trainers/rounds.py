@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 DEFAULT_ROUNDS = 3
-PROXY_ROUNDS = 10
+PROXY_ROUNDS = 20
 
 
 class SelectsInRounds(Protocol):
@@ -41,7 +41,7 @@ def budget_rows(budget: float, pool_size: int) -> int:
 
 
 def number_of_rounds(rounds: int | None, epochs: int | None, budget: int) -> int:
-    """How many rounds there are: `rounds`, or by default three, ten where epochs do not bind (`epochs` None).
+    """How many rounds there are: `rounds`, or by default three, twenty where epochs do not bind (`epochs` None).
 
     The default is lower where there are fewer epochs or rows.
 

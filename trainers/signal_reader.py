@@ -122,8 +122,7 @@ class SignalReader:
             found |= self._ask_probe(names - set(found), labels, np.sort(selected), rng)
         if "el2n" in names - set(found):
             assert labels is not None
-            proxies = self.el2n_proxies or 1
-            found["el2n"] = out_of_fold_el2n(found["embeddings"], labels, self.classes(), proxies, rng)
+            found["el2n"] = self._average_el2n(found["embeddings"], labels, number)
         if names & _OF_TEXT - set(found):
             assert labels is not None
             found = conditional_scores(found["probabilities"], labels) | found
@@ -143,6 +142,16 @@ class SignalReader:
             members = bagged_probabilities(embeddings, labels, selected, self.classes(), BAGS, rng)
             found |= dict.fromkeys(bagged, members)
         return found
+
+    def _average_el2n(
+        self, embeddings: NDArray[np.float32], labels: NDArray[np.int64], number: int
+    ) -> NDArray[np.float32]:
+        """Of the embeddings of this round; with a proxy those do not change, and it is the same in every round."""
+        rng = np.random.default_rng(self.seed if self.proxy else (self.seed, number))
+        scores = out_of_fold_el2n(embeddings, labels, self.classes(), self.el2n_proxies or 1, rng)
+        if self.proxy:
+            self._once["el2n"] = scores
+        return scores
 
 
 def _behind(needs: Collection[str]) -> frozenset[str]:

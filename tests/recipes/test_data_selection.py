@@ -78,7 +78,7 @@ class Links(HTMLParser):
 
 
 def test_a_run_leaves_what_it_should(flags, tmp_path, capsys):
-    data_selection.main([*flags, "--strategy", "edfs_lite"])
+    data_selection.main([*flags, "--strategy", "edfs_lite", "--rounds", "3"])
     run = tmp_path / "run"
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {run / 'report.html'}"
     assert {name for name in LEFT if (run / name).is_file()} == LEFT
@@ -190,7 +190,7 @@ def test_evaluate_model_refuses_what_is_no_model(tmp_path, capsys):
         (["--budget", "0"], "`budget` must be above 0"),
         (["--budget", "-0.5"], "`budget` must be above 0"),
         (["--budget", "161"], "`budget` is 161 rows, the pool has 160"),
-        (["--rounds", "4"], "`rounds` is 4, but there are 3 epochs"),
+        (["--rounds", "4", "--proxy", "none"], "`rounds` is 4, but there are 3 epochs"),
         (["--rounds", "3", "--budget", "2"], "the budget is 2 rows"),
         (["--label_column", "labels"], "label"),
         (["--buget", "0.1"], "budget"),
@@ -232,9 +232,7 @@ def test_a_single_class_is_refused(flags, capsys, tmp_path):
 
 def test_a_folder_of_another_run_is_refused(flags, capsys, tmp_path):
     data_selection.main(flags)
-    assert "its `strategy` is entropy_diversity, this one's is random" in refused(
-        capsys, *flags, "--strategy", "random"
-    )
+    assert "its `strategy` is margin_coverage, this one's is random" in refused(capsys, *flags, "--strategy", "random")
     (tmp_path / "run" / "run.yaml").unlink()
     assert "is no run's, and holds results.json" in refused(capsys, *flags)
 
@@ -271,7 +269,8 @@ def test_a_nan_loss_is_one_line_too(flags, capsys):
 def test_without_arguments_it_is_the_embedded_corpus():
     data_args, model_args, args = data_selection.parse([])
     assert data_args.dataset == "api-docs" and model_args.model_name_or_path == "small"
-    assert (args.budget, args.rounds, args.learning_rate) == (0.1, 3, 1e-3)
+    assert (args.budget, args.strategy, args.proxy) == (0.1, "margin_coverage", "linear")
+    assert (args.rounds, args.learning_rate) == (None, 1e-3)
     _, model_args, args = data_selection.parse(["--train_file", "x.csv"])
     assert model_args.model_name_or_path is None and args.learning_rate == 5e-5
     assert data_selection.parse(["--strategy=random"])[2].num_train_epochs == 12

@@ -1,5 +1,8 @@
 """`proxy="linear"`: one pass for embeddings, all rounds before the first step, only labels of chosen rows read."""
 
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -43,9 +46,9 @@ def test_a_probe_gives_what_a_head_would():
     np.testing.assert_array_equal(found["probabilities"], chosen)
     np.testing.assert_allclose(np.linalg.norm(found["head_inputs"], axis=1), 1, rtol=1e-5)
     assert found["mc_probabilities"].shape == found["committee_probabilities"].shape == (10, ROWS, CLASSES)
-    rng = np.random.default_rng((0, 1))
-    expected = out_of_fold_el2n(embeddings(), LABELS, CLASSES, 2, rng)
-    np.testing.assert_array_equal(complete(reader, {"el2n"})["el2n"], expected)
+    expected = out_of_fold_el2n(embeddings(), LABELS, CLASSES, 2, np.random.default_rng(0))
+    for number in (0, 3):  # the embeddings do not change from round to round
+        np.testing.assert_array_equal(complete(reader, {"el2n"}, number)["el2n"], expected)
 
 
 def test_the_model_is_read_once_and_for_embeddings_only():
@@ -139,8 +142,8 @@ def test_selecting_by_proxy_does_not_touch_training(make_trainer):
         assert one.equal(other), name
 
 
-def test_rounds_default_to_ten_and_are_bound_by_the_budget(make_trainer):
-    assert make_trainer(proxy="linear", strategy="random")._rounds == 10
+def test_rounds_default_to_twenty_and_are_bound_by_the_budget(make_trainer):
+    assert make_trainer(proxy="linear", strategy="random")._rounds == 20
     assert make_trainer(proxy="linear", strategy="random", budget=7)._rounds == 7
     with pytest.raises(ValueError, match="`rounds` is 30, but the budget is 24 rows"):
         make_trainer(proxy="linear", strategy="random", rounds=30)
@@ -154,3 +157,34 @@ def test_what_a_proxy_cannot_do_is_refused_before_training(make_trainer, make_po
     with pytest.raises(ValueError, match="leaves a `proxy` no rows to learn from"):
         make_trainer(proxy="linear", initial_strategy="none")
     make_trainer(proxy="linear", strategy="k_center", pool=make_pool().remove_columns("label"))
+
+
+@dataclass(frozen=True)
+class Disagreeing:
+    """The rows that a committee agrees on least; notes what it was given."""
+
+    given: list = field(default_factory=list)
+    needs: ClassVar[frozenset[str]] = frozenset({"committee_probabilities"})
+
+    def select(self, pool, k, rng):
+        self.given.append(pool.committee_probabilities)
+        scores = pool.committee_probabilities.std(axis=0).sum(axis=1)
+        return Selection(pool.ids[np.lexsort((pool.ids, -scores))[:k]], scores)
+
+
+def test_a_committee_is_read_before_anything_is_trained(make_trainer, make_model):
+    members, strategy = [make_model(seed) for seed in (1, 2, 3)], Disagreeing()
+    trainer = make_trainer(strategy=strategy, trainer={"committee": members})
+    expected = [trainer._read(m, trainer.train_dataset, {"probabilities"})["probabilities"] for m in members]
+    trainer.train()
+    np.testing.assert_array_equal(strategy.given[0], np.stack(expected))
+    assert trainer.ledger.rows[0]["strategy"].startswith("Disagreeing")
+    left = np.setdiff1d(np.arange(60), trainer.ledger.indices[0])
+    np.testing.assert_array_equal(strategy.given[1], np.stack(expected)[:, left])
+
+
+def test_a_committee_must_exist_and_have_the_same_labels(make_trainer, make_model):
+    with pytest.raises(ValueError, match="needs .'committee_probabilities'., which this trainer does not read"):
+        make_trainer(strategy=Disagreeing())
+    with pytest.raises(ValueError, match="member 1 of `committee` has the labels"):
+        make_trainer(trainer={"committee": [make_model(), make_model(num_labels=4)]})
