@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 COMPARED_METRICS = ("accuracy", "f1_macro", "f1_weighted", "roc_auc", "pr_auc")
+_NAMES = {"f1_macro": "macro F1", "f1_weighted": "weighted F1", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 BASELINE, FULL = "random", "all"
 UNDEFINED = "–"
 _NAN = float("nan")
@@ -184,12 +185,12 @@ def readable_rows(
         cells["seeds"] = row["seeds"]
         for metric in metrics:
             mean, sd = (_percent(row[f"{metric}_{name}"]) for name in ("mean", "sd"))
-            cells[metric] = mean if sd == UNDEFINED else f"{mean} ± {sd}"
-        cells[f"{first}, share of full"] = _percent(row[f"{first}_share_of_full"])
+            cells[_NAMES.get(metric, metric)] = mean if sd == UNDEFINED else f"{mean} ± {sd}"
+        cells["share of full"] = _percent(row[f"{first}_share_of_full"])
         is_baseline = row["strategy"] == BASELINE
         mean, low, high = (_percent(row[f"{first}_minus_random{end}"], signed=True) for end in ("", "_low", "_high"))
         known = mean if low == UNDEFINED else f"{mean} [{low}, {high}]"
-        cells[f"{first}, minus random [95 %]"] = UNDEFINED if is_baseline else known
+        cells["minus random [95 %]"] = UNDEFINED if is_baseline else known
         table.append(cells)
     return table
 
@@ -207,8 +208,8 @@ def time_rows(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:
         share = selection / training if training else _NAN
         rows.append(
             {"strategy": strategy, "budget": budget_text(budget), "seeds": len(members)}
-            | {"selection (s)": round(selection, 2), "training (s)": round(training, 2)}
-            | {"selection / training": _percent(share) + " %"}
+            | {"selection (s)": _seconds(selection), "training (s)": _seconds(training)}
+            | {"selection / training": f"{_percent(share)} %" if math.isfinite(share) else UNDEFINED}
         )
     return rows
 
@@ -247,6 +248,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _value(run: ComparedRun, split: str, metric: str) -> float:
     value = run.metrics.get(split, {}).get(metric)
     return _NAN if value is None else float(value)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else UNDEFINED
 
 
 def _is_undefined(value: Any) -> bool:

@@ -44,7 +44,7 @@ def budget_curves(
     curves: Mapping[str, Curve],
     *,
     full: Sequence[float] = (),
-    metric: str = "accuracy",
+    metric: str = "accuracy on test",
     title: str = "Accuracy against budget",
 ) -> Path:
     """Draw the mean over seeds of `metric` against the budget, one line for each strategy, with ± one sd as bars.
@@ -79,7 +79,7 @@ def seed_scores(
     path: PathLike,
     scores: Mapping[str, Sequence[float]],
     *,
-    metric: str = "accuracy",
+    metric: str = "accuracy on test",
     title: str = "Score by strategy",
 ) -> Path:
     """Draw one line for each strategy, in the order given from the top: a dot per seed and a bar at their mean.

@@ -55,7 +55,7 @@ class Progress:
         seeds = list(dict.fromkeys(run.seed for run in self.runs))
         states = [run.state for run in self.runs]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        table = Table(caption=f"{counts}; {time.monotonic() - self._start:.0f} s", caption_justify="left")
+        table = Table(caption=f"{counts}; {time.monotonic() - self._start:.0f} s elapsed", caption_justify="left")
         table.add_column("strategy")
         table.add_column("budget", justify="right")
         for seed in seeds:

@@ -31,9 +31,10 @@ from tithe.trainers import Ledger
 
 SPLITS = ("test", "validation")
 _HOW_TO_READ = (
-    "In percent: mean ± standard deviation over seeds. Share of full: the mean over that of `all`, over the seeds "
-    "that both have. Minus random: the mean difference to `random` of the same seed and budget, with its 95 % "
-    "confidence interval (Student's t over seeds), which is not corrected for the number of strategies."
+    "In percent: mean ± standard deviation over seeds. Share of full: the mean accuracy over that of all data, over "
+    "the seeds that both have. Minus random: the mean difference in accuracy to random of the same seed and budget, "
+    "with its 95 % confidence interval (Student's t over seeds), which is not corrected for the number of strategies. "
+    "The CSV files have both for every metric."
 )
 _HOW_TO_READ_OVERLAP = (
     "Rows that both chose over rows that either chose, averaged over seeds; on the diagonal between different seeds "
@@ -167,7 +168,7 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _write_report(folder: Path, record: Mapping[str, Any], runs: Sequence[ComparedRun], figures: Figures) -> None:
-    tables = {split: readable_rows(record[split]) for split in SPLITS}
+    tables = {split: [_unbroken(row) for row in readable_rows(record[split])] for split in SPLITS}
     overlaps = [figure for figure in figures if figure[0].name.startswith("overlap")]
     others = [figure for figure in figures if figure not in overlaps]
     failed = [{"run": part["folder"], "why": part["reason"]} for part in record["runs"] if part["state"] == FAILED]
@@ -188,12 +189,22 @@ def _write_report(folder: Path, record: Mapping[str, Any], runs: Sequence[Compar
     write_report(folder / "report.html", title=title, sections=shown, summary=summary)
 
 
+def _unbroken(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with figures that a narrow table does not break over two lines."""
+    return {
+        name: value.replace(" ", "\N{NO-BREAK SPACE}") if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The best strategy on test at the least budget, beside the baseline."""
-    chosen = [row for row in rows if row["budget"] is not None and row["strategy"] != BASELINE]
-    if not chosen:
-        return ""
-    best = chosen[0]
-    text = f"Best at {budget_text(best['budget'])}: {best['strategy']}, {best['accuracy_mean']:.1%} accuracy on test"
-    baseline = next((r for r in rows if r["strategy"] == BASELINE and r["budget"] == best["budget"]), None)
-    return text if baseline is None else f"{text}; {BASELINE} {baseline['accuracy_mean']:.1%}"
+    """The best strategy on test at each budget, beside the baseline."""
+    parts = []
+    for budget in dict.fromkeys(row["budget"] for row in rows if row["budget"] is not None):
+        there = {row["strategy"]: row["accuracy_mean"] for row in rows if row["budget"] == budget}
+        best = next(iter(there))  # they are in this order
+        text = f"{budget_text(budget)}: {best} {there[best]:.1%}"
+        parts.append(
+            text if best == BASELINE or BASELINE not in there else f"{text} ({BASELINE} {there[BASELINE]:.1%})"
+        )
+    return f"Best accuracy on test at {', at '.join(parts)}." if parts else ""

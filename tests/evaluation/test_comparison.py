@@ -117,15 +117,15 @@ def test_without_baseline_or_full_what_depends_on_them_is_undefined():
     undefined = ("accuracy_sd", "accuracy_share_of_full", "accuracy_minus_random", "roc_auc_mean")
     assert all(math.isnan(row[name]) for name in undefined)
     cells = readable_rows([row], ["accuracy", "roc_auc"])[0]
-    assert cells["accuracy"] == "70.00" and cells["roc_auc"] == "–" and cells["accuracy, share of full"] == "–"
+    assert cells["accuracy"] == "70.00" and cells["ROC-AUC"] == "–" and cells["share of full"] == "–"
 
 
 def test_tables_to_read(runs):
     cells = {row["strategy"]: row for row in readable_rows(comparison_rows(runs, "test", ["accuracy"]), ["accuracy"])}
     assert cells["random"]["accuracy"] == "72.00 ± 2.00" and cells["random"]["budget"] == "10 %"
     # Seeds 1 and 2: differences 2 and 4; t(0.975, 1) = 12.7062.
-    assert cells["best"]["accuracy, minus random [95 %]"] == "+3.00 [-9.71, +15.71]"
-    assert cells["random"]["accuracy, minus random [95 %]"] == "–"
+    assert cells["best"]["minus random [95 %]"] == "+3.00 [-9.71, +15.71]"
+    assert cells["random"]["minus random [95 %]"] == "–"
     lines = markdown_table(list(cells.values())).splitlines()
     assert len(lines) == 6 and lines[1].startswith("| --- | ---: |") and len({line.count("|") for line in lines}) == 1
     assert markdown_table([]) == "" and "a\\|b" in markdown_table([{"x": "a|b"}])
@@ -143,8 +143,9 @@ def test_times_are_means():
     runs = [run("a", 0.1, s, 0.5, selection=1.0 * s, training=10.0) for s in (1, 3)]
     assert time_rows(runs) == [
         {"strategy": "a", "budget": "10 %", "seeds": 2}
-        | {"selection (s)": 2.0, "training (s)": 10.0, "selection / training": "20.00 %"}
+        | {"selection (s)": "2.00", "training (s)": "10.00", "selection / training": "20.00 %"}
     ]
+    assert time_rows([run("a", 0.1, 1, 0.5)])[0]["selection / training"] == "–"
 
 
 def test_budgets_in_words():
