@@ -187,12 +187,28 @@ def readable_rows(
             mean, sd = (_percent(row[f"{metric}_{name}"]) for name in ("mean", "sd"))
             cells[_NAMES.get(metric, metric)] = mean if sd == UNDEFINED else f"{mean} ± {sd}"
         cells["share of full"] = _percent(row[f"{first}_share_of_full"])
-        is_baseline = row["strategy"] == BASELINE
-        mean, low, high = (_percent(row[f"{first}_minus_random{end}"], signed=True) for end in ("", "_low", "_high"))
-        known = mean if low == UNDEFINED else f"{mean} [{low}, {high}]"
-        cells["minus random [95 %]"] = UNDEFINED if is_baseline else known
+        cells["minus random [95 %]"] = _difference(row, first)
         table.append(cells)
     return table
+
+
+def difference_rows(
+    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] = COMPARED_METRICS
+) -> list[dict[str, str]]:
+    """Of `comparison_rows` the difference to the baseline in every metric, as a person reads it, in percent."""
+    return [
+        {"strategy": row["strategy"], "budget": budget_text(row["budget"])}
+        | {_NAMES.get(metric, metric): _difference(row, metric) for metric in metrics}
+        for row in rows
+        if row["strategy"] != BASELINE
+    ]
+
+
+def _difference(row: Mapping[str, Any], metric: str) -> str:
+    mean, low, high = (_percent(row[f"{metric}_minus_random{end}"], signed=True) for end in ("", "_low", "_high"))
+    if row["strategy"] == BASELINE:
+        return UNDEFINED
+    return mean if low == UNDEFINED else f"{mean} [{low}, {high}]"
 
 
 def time_rows(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:

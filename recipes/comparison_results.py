@@ -13,6 +13,7 @@ from tithe.evaluation import (
     budget_text,
     comparison_rows,
     csv_text,
+    difference_rows,
     environment,
     markdown_table,
     mean_overlaps,
@@ -168,13 +169,14 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _write_report(folder: Path, record: Mapping[str, Any], runs: Sequence[ComparedRun], figures: Figures) -> None:
-    tables = {split: [_unbroken(row) for row in readable_rows(record[split])] for split in SPLITS}
     overlaps = [figure for figure in figures if figure[0].name.startswith("overlap")]
     others = [figure for figure in figures if figure not in overlaps]
     failed = [{"run": part["folder"], "why": part["reason"]} for part in record["runs"] if part["state"] == FAILED]
     sections = [
-        Section("Test", _HOW_TO_READ, table=tables["test"]),
-        Section("Validation", table=tables["validation"]),
+        Section("Test", _HOW_TO_READ, table=_narrow(readable_rows(record["test"]))),
+        Section("Test, minus random", table=_narrow(difference_rows(record["test"]))),
+        Section("Validation", table=_narrow(readable_rows(record["validation"]))),
+        Section("Validation, minus random", table=_narrow(difference_rows(record["validation"]))),
         Section("Figures", figures=others),
         Section("What the strategies chose", _HOW_TO_READ_OVERLAP, figures=overlaps),
         Section("What selection cost", _HOW_TO_READ_TIME, table=time_rows(runs)),
@@ -189,12 +191,16 @@ def _write_report(folder: Path, record: Mapping[str, Any], runs: Sequence[Compar
     write_report(folder / "report.html", title=title, sections=shown, summary=summary)
 
 
-def _unbroken(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with figures that a narrow table does not break over two lines."""
-    return {
-        name: value.replace(" ", "\N{NO-BREAK SPACE}") if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+def _narrow(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows for a page: figures are not broken over two lines, and the differences have a table of their own."""
+    return [
+        {
+            name: value.replace(" ", "\N{NO-BREAK SPACE}") if isinstance(value, str) else value
+            for name, value in row.items()
+            if not name.startswith("minus random")
+        }
+        for row in rows
+    ]
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from tithe.evaluation import (
     budget_text,
     comparison_rows,
     csv_text,
+    difference_rows,
     jaccard,
     markdown_table,
     mean_overlaps,
@@ -126,6 +127,10 @@ def test_tables_to_read(runs):
     # Seeds 1 and 2: differences 2 and 4; t(0.975, 1) = 12.7062.
     assert cells["best"]["minus random [95 %]"] == "+3.00 [-9.71, +15.71]"
     assert cells["random"]["minus random [95 %]"] == "–"
+    apart = {row["strategy"]: row for row in difference_rows(comparison_rows(runs, "test"))}
+    assert list(apart) == ["all", "best", "worse"]
+    assert apart["best"]["accuracy"] == "+3.00 [-9.71, +15.71]" and apart["best"]["macro F1"] == "+1.50 [-4.85, +7.85]"
+    assert apart["best"]["ROC-AUC"] == "–"
     lines = markdown_table(list(cells.values())).splitlines()
     assert len(lines) == 6 and lines[1].startswith("| --- | ---: |") and len({line.count("|") for line in lines}) == 1
     assert markdown_table([]) == "" and "a\\|b" in markdown_table([{"x": "a|b"}])
