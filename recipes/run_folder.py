@@ -11,8 +11,8 @@ from tithe.trainers import last_finished_checkpoint
 from tithe.trainers.checkpoints import remove_checkpoint
 
 
-# What may differ between two starts of one run.
-_IMMATERIAL = {"overwrite", "disable_tqdm", "resume_from_checkpoint", "log_level"}
+# What may differ between two starts of one run; its folder may have been moved, or be named from elsewhere.
+_IMMATERIAL = {"output_dir", "overwrite", "disable_tqdm", "resume_from_checkpoint", "log_level"}
 _CHECKPOINTS = "checkpoint-*"
 # What a run has to show for itself once it has begun to train.
 _PRODUCED = ("results.json", "rounds.jsonl", _CHECKPOINTS)

@@ -440,8 +440,11 @@ def test_the_real_thing_from_start_to_end(tmp_path, monkeypatch):
     assert len(results) == 4 and not list(out.glob("runs/*/model.safetensors"))
     record = json.loads((out / "comparison.json").read_text())
     assert len(record["test"]) == 2 and "4 of 8 runs failed" in record["notes"][0]
-    # Slim as they are, the runs are complete, for the comparison as for the recipe itself.
-    compare_strategies.main(flags)
+    # Slim and moved as they are, the runs are complete, for the comparison as for the recipe itself.
+    moved = out.rename(tmp_path / "moved")
+    results = {moved / path.relative_to(out): when for path, when in results.items()}
+    out = moved
+    compare_strategies.main([*flags, "--output_dir", str(out)])
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/results.json")} == results
     again = json.loads((out / "comparison.json").read_text())["runs"][0]
     shown = subprocess.run([*comparison_runs.COMMAND, *again["flags"]], cwd=ROOT, capture_output=True, text=True)
