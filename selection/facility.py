@@ -23,8 +23,9 @@ class FacilityLocation:
     candidate that raises f most. S starts from the rows of earlier rounds. f is submodular, so greedy reaches at least
     1 - 1/e of the largest f any k rows could reach, and a gain bounds every later one (Minoux 1978).
 
-    Each candidate counts only its `neighbours` nearest candidates: with 64 of them the picks reach over 99.9 % of the
-    f of greedy over all pairs, in a tenth of the time. Needs `embeddings`, and `selected_embeddings` after the first
+    Each candidate counts only its `neighbours` nearest candidates: with 64 of them and 10 % picked, f is as large as
+    that of greedy over all pairs (1.0002 of it on 17,533 real sentence embeddings), which takes 30 times as long. With
+    very small budgets, below n / 64, it is 1 % less; give more neighbours there. Needs `embeddings`, and `selected_embeddings` after the first
     round; draws nothing from `rng`.
 
     Scores are gains divided by the largest one at the start: of a pick, just before it was picked; of the others, at
@@ -95,8 +96,13 @@ def facility_location_greedy(
     rounding the one with the lowest id is picked.
 
     Each row counts only its `neighbours` nearest rows among those that can be picked, itself among them if it can:
-    exact where there are no more of these than that, otherwise an approximation. Takes O(n · (d + neighbours)) memory
-    and time quadratic in n, most of it for the products of the rows with each other.
+    exact where there are no more of these than that, otherwise an approximation. Where all picks together, earlier
+    ones included, could serve at least half of the rows, a row that no neighbour serves yet is taken to be served as
+    well as by the least of its neighbours, not by 0: otherwise rows that a pick just outside serves well would draw
+    another one. On 17,533 real sentence embeddings with 1,753 picks that reaches 1.0002 of the value of greedy over
+    all pairs, without it 0.9986.
+
+    Takes O(n · (d + neighbours)) memory and time quadratic in n, most of it for the products of rows with each other.
 
     Args:
         embeddings: float[n, d] in any float type; only directions matter.
@@ -126,7 +132,11 @@ def facility_location_greedy(
     view = Rows(embeddings, positions, normalize=True)
     among = None if rows is None else np.flatnonzero(able)
     near, similar = nearest_rows(view, neighbours, among)
-    greedy = _Greedy(near, similar, _relative(weights, positions), _served(view, selected_embeddings))
+    best = _served(view, selected_embeddings)
+    picks_in_all = k + (0 if selected_embeddings is None else len(selected_embeddings))
+    if near.shape[1] < able.sum() and 2 * picks_in_all * near.shape[1] >= len(view):
+        np.maximum(best, similar.min(axis=1), out=best)
+    greedy = _Greedy(near, similar, _relative(weights, positions), best)
     if quality is not None and alpha > 0:
         greedy.weigh(np.asarray(quality, dtype=np.float64)[positions], alpha)
     greedy.values[~able] = -np.inf
