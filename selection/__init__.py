@@ -11,19 +11,24 @@ from .facility import FacilityLocation, Served, facility_location_greedy
 from .kcenter import Coverage, coverage_radius, k_center_greedy
 from .margin_coverage import MarginCoverage
 from .pool import Pool, Selection, Strategy, check_request
-from .registry import STRATEGIES, get_strategy
+from .registry import STRATEGIES, WRAPPERS, get_strategy
 from .uncertainty import normalised_entropy
+from .wrappers import Balanced, Deduplicated, Noisy
 
 
 __all__ = [
     "STRATEGIES",
+    "WRAPPERS",
     "All",
+    "Balanced",
     "Coverage",
+    "Deduplicated",
     "EdfsLite",
     "EntropyDiversity",
     "FacilityLocation",
     "KCenter",
     "MarginCoverage",
+    "Noisy",
     "Pool",
     "QditLite",
     "Random",

@@ -1,6 +1,7 @@
 """Strategies by name, as configurations and command lines give them."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -10,6 +11,7 @@ from .easy_diverse import EdfsLite, QditLite
 from .facility import FacilityLocation
 from .margin_coverage import MarginCoverage
 from .pool import Strategy
+from .wrappers import Balanced, Deduplicated, Noisy
 
 
 STRATEGIES: dict[str, type] = {
@@ -24,24 +26,51 @@ STRATEGIES: dict[str, type] = {
 }
 
 
+WRAPPERS: dict[str, type] = {
+    "balanced": Balanced,
+    "deduplicated": Deduplicated,
+    "noisy": Noisy,
+}
+
+
 def get_strategy(name: str, **hyperparameters: Any) -> Strategy:
     """Build the strategy called `name`; the hyper-parameters are the fields of its class.
 
+    "balanced:margin" is the strategy `margin` inside the wrapper `balanced`, "noisy:balanced:margin" that inside
+    `noisy`. Hyper-parameters go to the strategy; those of a wrapper are a mapping under the wrapper's name.
+
     Raises:
-        ValueError: no such strategy, no such hyper-parameter (both name the nearest one and list them all), or a
-            hyper-parameter out of its range.
+        ValueError: no such strategy or wrapper, no such hyper-parameter (each names the nearest one and lists them
+            all), or a hyper-parameter out of its range.
 
     >>> get_strategy("edfs_lite", buckets=3)
     EdfsLite(buckets=3, shares=None)
+    >>> get_strategy("balanced:random", balanced={"by": "predicted"})
+    Balanced(strategy=Random(stratified=False), by='predicted', shares='equal')
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"There is no strategy `{name}`.{_suggestion(name, list(STRATEGIES))}")
-    accepted = [f.name for f in fields(STRATEGIES[name])]
-    for given in hyperparameters:
-        if given not in accepted:
-            raise ValueError(f"Strategy `{name}` has no hyper-parameter `{given}`.{_suggestion(given, accepted)}")
-    strategy: Strategy = STRATEGIES[name](**hyperparameters)
+    *outer, inner = name.split(":")
+    for wrapper in outer:
+        if wrapper not in WRAPPERS:
+            raise ValueError(f"There is no wrapper `{wrapper}`.{_suggestion(wrapper, list(WRAPPERS))}")
+    if inner not in STRATEGIES:
+        hint = " A wrapper needs a strategy after a colon." if inner in WRAPPERS else ""
+        raise ValueError(f"There is no strategy `{inner}`.{hint}{_suggestion(inner, list(STRATEGIES))}")
+    own = {given: value for given, value in hyperparameters.items() if given not in outer}
+    strategy: Strategy = _build("Strategy", inner, STRATEGIES[inner], own)
+    for wrapper in reversed(outer):
+        settings = hyperparameters.get(wrapper, {})
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"`{wrapper}` must be a mapping of the wrapper's hyper-parameters, got {settings!r}.")
+        strategy = _build("Wrapper", wrapper, WRAPPERS[wrapper], settings, strategy=strategy)
     return strategy
+
+
+def _build(kind: str, name: str, of: type, given: Mapping[str, Any], **fixed: Any) -> Any:
+    accepted = [f.name for f in fields(of) if f.name not in fixed]
+    for key in given:
+        if key not in accepted:
+            raise ValueError(f"{kind} `{name}` has no hyper-parameter `{key}`.{_suggestion(key, accepted)}")
+    return of(**fixed, **given)
 
 
 def _suggestion(wrong: str, known: list[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tithe.selection
-from tithe.selection import STRATEGIES, Pool, Selection, Strategy, check_request, get_strategy
+from tithe.selection import STRATEGIES, WRAPPERS, Pool, Selection, Strategy, check_request, get_strategy
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,13 @@ VARIANTS = {
 }
 CASES = {name: get_strategy(name) for name in STRATEGIES} | {"user": Hardest()}
 CASES |= {f"{name}-{key}": get_strategy(name, **kw) for name, of in VARIANTS.items() for key, kw in of.items()}
+CASES |= {
+    f"{outer}:{inner}": wrapper(CASES[inner])
+    for outer, wrapper in WRAPPERS.items()
+    for inner in ("random", "k_center", "entropy_diversity", "user")
+}
+CASES["noisy:deduplicated:balanced:user"] = WRAPPERS["noisy"](WRAPPERS["deduplicated"](CASES["balanced:user"], 0.5))
+CASES["balanced:random-predicted"] = WRAPPERS["balanced"](CASES["random"], by="predicted", shares="pool")
 
 every_strategy = pytest.mark.parametrize("strategy", CASES.values(), ids=CASES.keys())
 
@@ -214,4 +221,4 @@ def test_the_examples_in_the_docstrings_are_true(module):
 
 
 def test_every_strategy_has_an_example():
-    assert all(">>>" in strategy.__doc__ for strategy in STRATEGIES.values())
+    assert all(">>>" in strategy.__doc__ for strategy in (*STRATEGIES.values(), *WRAPPERS.values()))
