@@ -5,11 +5,9 @@ it trains bit for bit like a run without. Batches are formed over the whole pool
 processes whole: what a row's batch looks like, and so its signals, does not depend on the number of processes.
 """
 
-import random
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .passes import evaluating, rng_neutral
 from .structure import backbone, plain_model
 
 
@@ -83,7 +82,7 @@ def read_signals(
     # a batch read twice, with the same result.
     mine = [batches[min(i * num_processes + process_index, len(batches) - 1)] for i in range(rounds)]
     sink = _Sink(len(dataset), batches, process_index, num_processes)
-    with _rng_neutral(), _evaluating(model), torch.no_grad(), _BackboneOutput(model, "embeddings" in needs) as hidden:
+    with rng_neutral(), evaluating(model), torch.no_grad(), _BackboneOutput(model, "embeddings" in needs) as hidden:
         prefetched = _prefetch(dataset, mine, collate)
         for rows, batch in progress(prefetched, rounds) if progress else prefetched:
             batch = prepare(batch) if prepare else batch
@@ -263,27 +262,3 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.empty(shape, dtype=np.float32)
     with tempfile.TemporaryFile() as file:  # the mapping keeps the file alive after its name and handle are gone
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _rng_neutral() -> Iterator[None]:
-    """Leave every generator as it was: dropout in training must not depend on whether a pool was read."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
