@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from tithe.evaluation import ClassificationMetrics, PeakMemory, read_results
 from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
+from tithe.recipes.caching import cache_dir
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tokenise
 from tithe.recipes.config_files import over_own_config
@@ -99,6 +100,8 @@ def main(argv: list[str] | None = None) -> None:
             return
         with memory.phase("loading"):
             data = _load_data(data_args)
+            # Not before: what reproduces the run, and is written down, is where the user said, which may be nowhere.
+            named, args.signal_cache = args.signal_cache, args.signal_cache or str(cache_dir() / "signals")
             trainer, test = _make_trainer(data, model_args, args)
         resumed = args.resume_from_checkpoint or (str(checkpoint) if checkpoint else None)
         trainer.check_resume(resumed)
@@ -113,6 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     trainer.save_state()
     run.timings = _timings(trainer, start, loaded, trained)
+    args.signal_cache = named
     run.args = resolved_arguments(data_args, model_args, args)
     print_summary(write_run(run), folder)
 

@@ -13,12 +13,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..models import parameter_groups, plain_model, read_signals
 from ..selection import All, Strategy, get_strategy
 from .choosing import Chooser, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
+from .pool_reader import cached_embeddings
 from .reliable import ReliableTrainer
 from .rounds import (
     DEFAULT_ROUNDS,
@@ -30,6 +32,7 @@ from .rounds import (
     size_after_round,
 )
 from .sampler import RoundSampler, row_lengths
+from .signal_cache import SignalCache
 from .signal_reader import PROXIES, SignalReader, Signals
 from .strategy_arguments import AUTO, json_object, resolve_initial, resolve_strategy
 
@@ -85,6 +88,13 @@ class RoundSelectionConfig(TrainingArguments):
         metadata={
             "help": "Over how many early-trained linear probes `el2n` is averaged, each row scored out of fold; 0 "
             "reads it from the model in training."
+        },
+    )
+    signal_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder in which signals of models that are not trained are kept: the embeddings of a `proxy`, "
+            "and what a scoring model says. A run with the same model, data and settings finds them there."
         },
     )
     # How the model is trained
@@ -221,7 +231,7 @@ class RoundSelectionTrainer(ReliableTrainer):
     def _make_chooser(self) -> Chooser:
         args = self.args
         reader = SignalReader(
-            lambda names: self.signals(self.train_dataset, names),
+            self._read_pool,
             classes=lambda: int(plain_model(self.model).config.num_labels or 0),
             proxy=args.proxy,
             el2n_proxies=args.el2n_proxies,
@@ -278,6 +288,16 @@ class RoundSelectionTrainer(ReliableTrainer):
         All processes must call it; the arrays, in row order, come out on process 0, the others get none.
         """
         return self._read(self.model, dataset, needs) if needs else {}
+
+    def _read_pool(self, names: Collection[str]) -> Signals:
+        args = self.args
+        sharded = is_deepspeed_zero3_enabled() or self.is_fsdp_enabled  # no process has weights to tell a model by
+        if args.signal_cache is None or args.proxy is None or sharded:
+            return self.signals(self.train_dataset, names)
+        settings = {"bf16": args.bf16, "fp16": args.fp16, "device": args.device.type, "batch": args.eval_batch_size}
+        cache = SignalCache(args.signal_cache)
+        place = (args.process_index, args.world_size)
+        return cached_embeddings(cache, self.model, self.pool, self.signals, settings, *place)
 
     def _read_committee(self, names: Collection[str]) -> Signals:
         members = []
@@ -363,7 +383,7 @@ class RoundSelectionTrainer(ReliableTrainer):
 
 def _checked_committee(committee: Sequence[nn.Module], model: nn.Module) -> list[nn.Module]:
     for number, member in enumerate(committee):
-        ours, theirs = (dict(plain_model(m).config.id2label) for m in (model, member))
+        ours, theirs = (dict(plain_model(m).config.id2label or {}) for m in (model, member))
         if ours != theirs:
             raise ValueError(
                 f"member {number} of `committee` has the labels {theirs}, the model has {ours}: give all the same "

@@ -5,9 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from tithe.models import LinearProbe, out_of_fold_el2n
 from tithe.selection import Selection, get_strategy
+from tithe.trainers import RoundSelectionTrainer
 from tithe.trainers.signal_reader import SignalReader
 
 
@@ -188,3 +190,37 @@ def test_a_committee_must_exist_and_have_the_same_labels(make_trainer, make_mode
         make_trainer(strategy=Disagreeing())
     with pytest.raises(ValueError, match="member 1 of `committee` has the labels"):
         make_trainer(trainer={"committee": [make_model(), make_model(num_labels=4)]})
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_embeddings_are_found_again_by_runs_of_the_same_backbone(
+    make_trainer, make_pool, tmp_path, as_list, monkeypatch
+):
+    pool = list(make_pool()) if as_list else make_pool()
+    options = {"strategy": "entropy_diversity", "proxy": "linear", "rounds": 3}
+    plain = make_trainer(pool=pool, **options)
+    plain.train()
+    read = []
+    original = RoundSelectionTrainer.signals
+    monkeypatch.setattr(
+        RoundSelectionTrainer, "signals", lambda self, rows, needs: read.append(needs) or original(self, rows, needs)
+    )
+    for count in (1, 1):  # the second run finds what the first has read
+        cached = make_trainer(pool=pool, signal_cache=str(tmp_path / "cache"), **options)
+        cached.train()
+        assert len(read) == count and cached.ledger.selected.tolist() == plain.ledger.selected.tolist()
+
+
+def test_embeddings_of_another_backbone_or_pool_are_not_taken(make_trainer, make_model, make_pool, tmp_path):
+    def radius(**options):
+        settings = {"strategy": "k_center", "proxy": "linear", "rounds": 1, "signal_cache": str(tmp_path / "cache")}
+        trainer = make_trainer(**settings, **options)
+        trainer.train()
+        return trainer.ledger.rows[0]["coverage_radius"]
+
+    first = radius()
+    assert radius(model=make_model(seed=9)) != first != radius(pool=make_pool(seed=3))
+    head = make_model()
+    torch.nn.init.ones_(head.classifier.weight)
+    radius(model=head)
+    assert radius() == first and len(list((tmp_path / "cache").glob("*.npy"))) == 3

@@ -1,0 +1,242 @@
+"""A cached signal is what an uninterrupted run computes, or it is computed again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from tithe.trainers import signal_cache as module
+from tithe.trainers.signal_cache import (
+    SignalCache,
+    model_fingerprint,
+    signal_key,
+    text_fingerprint,
+    tokenizer_fingerprint,
+)
+
+
+class Rows:
+    """Values by row, and which rows were asked for; `fail_after` calls it is interrupted."""
+
+    def __init__(self, width=None, fail_after=None):
+        self.width, self.fail_after, self.asked = width, fail_after, []
+
+    def __call__(self, rows):
+        if len(self.asked) == self.fail_after:
+            raise KeyboardInterrupt
+        self.asked.append(rows.tolist())
+        values = np.sqrt(rows + 0.1)
+        return values if self.width is None else values[:, None] * np.arange(1, self.width + 1)
+
+
+@pytest.mark.parametrize("width", [None, 3])
+def test_an_interrupted_run_goes_on_after_its_last_shard(tmp_path, width):
+    whole = SignalCache(tmp_path / "whole", 4).fetch("k", 10, Rows(width))
+    np.testing.assert_array_equal(whole, Rows(width)(np.arange(10)).astype(np.float32))
+    cache = SignalCache(tmp_path / "killed", 4)
+    with pytest.raises(KeyboardInterrupt):
+        cache.fetch("k", 10, Rows(width, fail_after=2))
+    after = Rows(width)
+    np.testing.assert_array_equal(cache.fetch("k", 10, after), whole)
+    assert after.asked == [[8, 9]]
+    again = Rows(width)
+    found = cache.fetch("k", 10, again)
+    np.testing.assert_array_equal(found, whole)
+    assert again.asked == [] and isinstance(found, np.memmap) and found.dtype == np.float32
+    assert sorted(f.name for f in (tmp_path / "killed").iterdir()) == ["k.json", "k.npy"]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from tithe.evaluation import files
+from tithe.trainers.signal_cache import SignalCache
+
+moves, real = [], os.replace
+def replace(*paths):
+    if len(moves) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    moves.append(real(*paths))
+files.os.replace = replace
+values = SignalCache(sys.argv[1], 4).fetch("k", 10, lambda rows: np.sqrt(rows + 0.1))
+np.save(sys.argv[1] + "/out.npy", values)
+"""
+
+
+@pytest.mark.parametrize("move", [0, 1, 3, 6, 7])
+def test_killed_at_any_moment(tmp_path, move):
+    """Three shards and the whole are two files each: before the nth is moved into place the process is gone."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(move)]
+    assert subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode == -signal.SIGKILL
+    after = Rows()
+    got = SignalCache(tmp_path, 4).fetch("k", 10, after)
+    np.testing.assert_array_equal(got, np.sqrt(np.arange(10) + 0.1).astype(np.float32))
+    assert len(after.asked) == 3 - min(3, move // 2)
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "flipped":
+        data[-3] ^= 1
+    path.write_bytes(data[:-5] if how == "cut" else b"" if how == "emptied" else bytes(data))
+    if how == "gone":
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "emptied", "gone"])
+@pytest.mark.parametrize("file", ["k.npy", "k.json", "k.partial/4.npy", "k.partial/4.json"])
+def test_damaged_files_are_computed_again(tmp_path, file, how):
+    cache = SignalCache(tmp_path, 4)
+    expected = Rows()(np.arange(10)).astype(np.float32)
+    try:
+        cache.fetch("k", 10, Rows(fail_after=2 if "partial" in file else None))
+    except KeyboardInterrupt:
+        pass
+    damage(tmp_path / file, how)
+    after = Rows()
+    np.testing.assert_array_equal(cache.fetch("k", 10, after), expected)
+    assert after.asked == ([[4, 5, 6, 7], [8, 9]] if "partial" in file else [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]])
+
+
+def test_foreign_files_are_not_taken(tmp_path):
+    cache = SignalCache(tmp_path, 4)
+    cache.fetch("other", 10, lambda rows: rows * 0)
+    for suffix in (".npy", ".json"):
+        (tmp_path / f"other{suffix}").rename(tmp_path / f"k{suffix}")
+    np.save(tmp_path / "l.npy", np.zeros(10, dtype=np.float32))
+    for key in "kl":
+        after = Rows()
+        np.testing.assert_array_equal(cache.fetch(key, 10, after), np.sqrt(np.arange(10) + 0.1).astype(np.float32))
+        assert len(after.asked) == 3
+    after = Rows()
+    assert cache.fetch("k", 11, after).shape == (11,) and len(after.asked) == 3
+
+
+def test_shards_of_another_size_are_not_gone_on_from(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        SignalCache(tmp_path, 4).fetch("k", 10, Rows(fail_after=2))
+    after = Rows()
+    assert SignalCache(tmp_path, 5).fetch("k", 10, after).shape == (10,)
+    assert after.asked == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+def test_another_run_may_finish_first(tmp_path):
+    def overtaken(rows):
+        if rows[0] == 8:
+            SignalCache(tmp_path, 4).fetch("k", 10, Rows())
+        return Rows()(rows)
+
+    got = SignalCache(tmp_path, 4).fetch("k", 10, overtaken)
+    np.testing.assert_array_equal(got, np.sqrt(np.arange(10) + 0.1).astype(np.float32))
+
+
+def test_no_rows_and_wrong_rows(tmp_path):
+    assert SignalCache(tmp_path).fetch("k", 0, lambda rows: np.empty((0, 3))).shape == (0, 3)
+    with pytest.raises(ValueError, match="10 rows were to be computed, 3 came back"):
+        SignalCache(tmp_path).fetch("l", 10, lambda rows: np.zeros(3))
+    with pytest.raises(ValueError, match="`shard_rows` must be 1 or more"):
+        SignalCache(tmp_path, 0)
+
+
+def test_processes_compute_the_same_shards(tmp_path, monkeypatch):
+    """Process 1 knows nothing of the folder; what is missing comes from process 0."""
+    with pytest.raises(KeyboardInterrupt):
+        SignalCache(tmp_path, 4).fetch("k", 10, Rows(fail_after=1))
+    told, ready = [], threading.Event()
+    shared = {"MainThread": lambda value: (told.append(value), ready.set(), value)[-1]}
+    monkeypatch.setattr(
+        module,
+        "_from_first",
+        lambda v: shared.get(threading.current_thread().name, lambda _: ready.wait(9) and told[0])(v),
+    )
+    other, results = Rows(), []
+    cache = SignalCache(tmp_path / "elsewhere", 4)
+    thread = threading.Thread(
+        target=lambda: results.append(cache.fetch("k", 10, other, process_index=1, num_processes=2))
+    )
+    thread.start()
+    own = Rows()
+    got = SignalCache(tmp_path, 4).fetch("k", 10, own, num_processes=2)
+    thread.join()
+    assert got.shape == (10,) and results == [None] and other.asked == own.asked == [[4, 5, 6, 7], [8, 9]]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_model_fingerprints_know_every_bit(make_model):
+    model = make_model()
+    first = model_fingerprint(model)
+    assert first == model_fingerprint(make_model()) == model_fingerprint(model.train())
+    model.config._name_or_path = "elsewhere"
+    assert model_fingerprint(model) == first
+    weight = model.bert.encoder.layer[1].output.dense.weight
+    with torch.no_grad():
+        weight[3, 4] = torch.nextafter(weight[3, 4], torch.tensor(9.0))
+    others = [model_fingerprint(model), model_fingerprint(make_model(seed=1)), model_fingerprint(make_model().half())]
+    others.append(model_fingerprint(make_model(hidden_act="relu")))
+    for alpha in (1, 2):
+        adapted = get_peft_model(make_model(), LoraConfig(target_modules=["value"], lora_alpha=alpha))
+        others.append(model_fingerprint(adapted))
+    assert len({first, *others}) == 1 + len(others)
+
+
+def test_model_fingerprints_are_the_same_in_another_process(make_model, tmp_path):
+    """Sets have another order there."""
+    code = (
+        "import importlib.util, sys; s = importlib.util.spec_from_file_location('tiny', sys.argv[1]);"
+        "m = importlib.util.module_from_spec(s); s.loader.exec_module(m);"
+        "from peft import LoraConfig, get_peft_model; from tithe.trainers.signal_cache import model_fingerprint;"
+        "print(model_fingerprint(get_peft_model(m.make_model(),"
+        " LoraConfig(target_modules=['value', 'query', 'key'], init_lora_weights=True))))"
+    )
+    conftest = str(os.path.join(os.path.dirname(os.path.dirname(__file__)), "conftest.py"))
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code, conftest],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(found) == 1 and len(found.pop()) == 65
+
+
+def make_tokenizer(words=("a", "b"), **options):
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["<pad>", "<unk>", *words])}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, **{"pad_token": "<pad>", "unk_token": "<unk>", **options})
+
+
+def test_tokenizer_fingerprints_do_not_know_earlier_calls():
+    tokenizer = make_tokenizer()
+    first = tokenizer_fingerprint(tokenizer)
+    tokenizer(["a b a", "a"], padding=True, truncation=True, max_length=2)
+    assert tokenizer_fingerprint(tokenizer) == first
+    others = [make_tokenizer(("b", "a")), make_tokenizer(bos_token="a"), make_tokenizer(model_max_length=9)]
+    others.append(make_tokenizer())
+    others[-1].backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert len({first, *map(tokenizer_fingerprint, others)}) == 5
+
+
+def test_text_fingerprints_know_where_texts_begin():
+    columns = [(["ab", "c"],), (["a", "bc"],), (["c", "ab"],), (["ab"], ["c"]), (["ab", "c"], None), (["ab", "c"], [])]
+    assert len({text_fingerprint(*c) for c in columns}) == len(columns)
+    assert text_fingerprint(["ab", "\ud800"]) == text_fingerprint(("ab", "\ud800"))
+
+
+def test_keys_know_their_terms():
+    terms = {"model": "m", "texts": "t", "max_length": 8}
+    keys = {signal_key("ifd", **terms), signal_key("perplexity", **terms)}
+    keys |= {signal_key("ifd", **terms | change) for change in ({"model": "n"}, {"texts": "u"}, {"max_length": None})}
+    assert len(keys) == 5
+    assert json.dumps(sorted(keys)).isascii()
