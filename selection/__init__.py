@@ -3,6 +3,7 @@ if __name__ != "tithe.selection":
         "import `tithe.selection`, not `selection`: the bare name would load a second copy of every class"
     )
 
+from .aflite import AfliteReadability, predictability
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .dsquared import d_squared_sample
@@ -19,6 +20,7 @@ from .wrappers import Balanced, Deduplicated, Noisy
 __all__ = [
     "STRATEGIES",
     "WRAPPERS",
+    "AfliteReadability",
     "All",
     "Balanced",
     "Coverage",
@@ -42,4 +44,5 @@ __all__ = [
     "get_strategy",
     "k_center_greedy",
     "normalised_entropy",
+    "predictability",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from .aflite import AfliteReadability
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .easy_diverse import EdfsLite, QditLite
@@ -17,6 +18,7 @@ from .wrappers import Balanced, Deduplicated, Noisy
 STRATEGIES: dict[str, type] = {
     "all": All,
     "random": Random,
+    "aflite_readability": AfliteReadability,
     "k_center": KCenter,
     "entropy_diversity": EntropyDiversity,
     "facility_location": FacilityLocation,

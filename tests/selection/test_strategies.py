@@ -26,6 +26,10 @@ class Hardest:
 
 VARIANTS = {
     "random": {"stratified": {"stratified": True}},
+    "aflite_readability": {
+        "logistic": {"model": "logistic", "partitions": 4},
+        "hard": {"partitions": 5, "threshold": 0.3, "slice_share": 0.4, "floor": 0.1, "direction": "hard"},
+    },
     "k_center": {"robust": {"robust": 0.1}, "raw": {"normalize": False}},
     "entropy_diversity": {"d2": {"diversity": "d2", "beta": 2.0}},
     "facility_location": {"few": {"neighbours": 5}, "exact": {"neighbours": 1000}},
