@@ -39,7 +39,7 @@ class AfliteReadability:
 
     Args:
         model: "ridge", or "logistic", scikit-learn's logistic regression as in the paper, which takes four to
-            fifteen times as long.
+            seven times as long.
         partitions: how many models per iteration; 64 in the paper.
         threshold: least predictability of removed rows, tau in the paper.
         train_share: share of the rows that each model is fitted to.
