@@ -13,6 +13,7 @@ from .kcenter import Coverage, coverage_radius, k_center_greedy
 from .margin_coverage import MarginCoverage
 from .pool import Pool, Selection, Strategy, check_request
 from .registry import STRATEGIES, WRAPPERS, get_strategy
+from .score_strategies import El2n, Ifd, Perplexity
 from .uncertainty import normalised_entropy
 from .wrappers import Balanced, Deduplicated, Noisy
 
@@ -26,11 +27,14 @@ __all__ = [
     "Coverage",
     "Deduplicated",
     "EdfsLite",
+    "El2n",
     "EntropyDiversity",
     "FacilityLocation",
+    "Ifd",
     "KCenter",
     "MarginCoverage",
     "Noisy",
+    "Perplexity",
     "Pool",
     "QditLite",
     "Random",

@@ -12,6 +12,7 @@ from .easy_diverse import EdfsLite, QditLite
 from .facility import FacilityLocation
 from .margin_coverage import MarginCoverage
 from .pool import Strategy
+from .score_strategies import El2n, Ifd, Perplexity
 from .wrappers import Balanced, Deduplicated, Noisy
 
 
@@ -22,6 +23,9 @@ STRATEGIES: dict[str, type] = {
     "k_center": KCenter,
     "entropy_diversity": EntropyDiversity,
     "facility_location": FacilityLocation,
+    "perplexity": Perplexity,
+    "el2n": El2n,
+    "ifd": Ifd,
     "qdit_lite": QditLite,
     "edfs_lite": EdfsLite,
     "margin_coverage": MarginCoverage,

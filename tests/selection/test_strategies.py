@@ -37,6 +37,9 @@ VARIANTS = {
         "facility": {"distance": "facility_location"},
         "few": {"distance": "facility_location", "neighbours": 5},
     },
+    "perplexity": {"low": {"direction": "low", "length_bins": 1}, "binned": {"bins": 4, "cut": 0.2}},
+    "el2n": {"paper": {"cut": 0.0, "bins": 1}, "mid": {"direction": "mid", "cut": 0.3}},
+    "ifd": {"raw": {"per_class": False}, "low": {"direction": "low", "ceiling": 0.5}},
     "margin_coverage": {"local": {"temperature": 0.01, "shortlist": 2.0}},
     "edfs_lite": {"four": {"buckets": 4}, "uneven": {"shares": (0.0, 0.9, 0.1)}},
 }
@@ -53,31 +56,49 @@ CASES["balanced:random-predicted"] = WRAPPERS["balanced"](CASES["random"], by="p
 every_strategy = pytest.mark.parametrize("strategy", CASES.values(), ids=CASES.keys())
 
 
+ROWS_AXIS = {"mc_probabilities": 1, "committee_probabilities": 1}
+OF_ROWS = ("texts", "labels", "embeddings", "probabilities", "mc_probabilities", "committee_probabilities")
+OF_ROWS += ("el2n", "perplexity", "ifd", "head_inputs")
+PROSE = (
+    "the cat sat on a mat and then it ran to see what all of those unmistakably extraordinary birds were doing".split()
+)
+
+
 def make_pool(n=60, classes=4, dimensions=8, selected=0, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     numbers = rng.permutation(10 * n)
+    fields = {
+        "embeddings": rng.standard_normal((n, dimensions)),
+        "probabilities": rng.dirichlet(np.ones(classes), n),
+        "el2n": rng.random(n),
+        "perplexity": 4 * rng.random(n),
+        "ifd": 1.5 * rng.random(n),
+        "mc_probabilities": rng.dirichlet(np.ones(classes), (5, n)),
+        "committee_probabilities": rng.dirichlet(np.ones(classes), (3, n)),
+        "head_inputs": rng.standard_normal((n, dimensions)),
+    }
+    known = Pool.__dataclass_fields__
     return Pool(
         ids=numbers[:n],
         selected=numbers[n : n + selected],
-        texts=[f"text {i}" for i in range(n)],
+        texts=[" ".join(rng.choice(PROSE, rng.integers(1, 90))) + "." for _ in range(n)],
         labels=rng.integers(0, classes, n),
-        embeddings=rng.standard_normal((n, dimensions)).astype(dtype),
-        probabilities=rng.dirichlet(np.ones(classes), n).astype(dtype),
-        el2n=rng.random(n).astype(dtype),
         selected_embeddings=rng.standard_normal((selected, dimensions)).astype(dtype) if selected else None,
+        **{name: values.astype(dtype) for name, values in fields.items() if name in known},
     )
+
+
+def rows_of(pool, order):
+    """All that `pool` says of each row, at the positions `order`; the ids stay."""
+    taken = {}
+    for name in OF_ROWS:
+        if (values := getattr(pool, name, None)) is not None:
+            taken[name] = [values[i] for i in order] if name == "texts" else values.take(order, ROWS_AXIS.get(name, 0))
+    return taken
 
 
 def permuted(pool, order):
-    return replace(
-        pool,
-        ids=pool.ids[order],
-        texts=[pool.texts[i] for i in order],
-        labels=pool.labels[order],
-        embeddings=pool.embeddings[order],
-        probabilities=pool.probabilities[order],
-        el2n=pool.el2n[order],
-    )
+    return replace(pool, ids=pool.ids[order], **rows_of(pool, order))
 
 
 def size_of(strategy, pool, k):
@@ -150,13 +171,7 @@ def test_the_global_generator_is_left_alone(strategy):
 def test_duplicated_rows_still_fill_k_in_any_row_order(strategy, rows):
     pool = make_pool(n=30)
     of = np.arange(30) % (1 if rows == "one" else 3)
-    pool = replace(
-        pool,
-        labels=pool.labels[of],
-        embeddings=pool.embeddings[of],
-        probabilities=pool.probabilities[of],
-        el2n=pool.el2n[of],
-    )
+    pool = replace(pool, **rows_of(pool, of))
     selection = strategy.select(pool, 20, np.random.default_rng(0))
     assert_valid(selection, strategy, pool, 20)
     other = strategy.select(permuted(pool, np.arange(30)[::-1]), 20, np.random.default_rng(0))
