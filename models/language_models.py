@@ -152,7 +152,7 @@ class PositionLogits:
 
     def _check_direction(self, beginnings: Tensor) -> None:
         difference = float((beginnings[0] - beginnings[1]).abs().max())
-        looks_ahead = difference > torch.finfo(self._inner.dtype).eps ** 0.5 * 0.1 * float(beginnings.abs().max())
+        looks_ahead = difference > torch.finfo(self._inner.dtype).eps ** 0.5 * 0.03 * float(beginnings.abs().max())
         if looks_ahead == (self.kind == "masked"):
             return
         name = type(self._inner).__name__
