@@ -2,13 +2,14 @@ if __name__ != "tithe.models":
     raise ImportError("import `tithe.models`, not `models`: the bare name would load a second copy of every class")
 
 from .classification import freeze, parameter_groups, set_head_dropout
-from .language_scores import conditional_scores
+from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .signals import SIGNALS, read_signals, take_rows
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
 
 
 __all__ = [
+    "LANGUAGE_SIGNALS",
     "SIGNALS",
     "LinearProbe",
     "backbone",
@@ -20,6 +21,7 @@ __all__ = [
     "out_of_fold_el2n",
     "parameter_groups",
     "plain_model",
+    "read_language_scores",
     "read_signals",
     "set_head_dropout",
     "take_rows",

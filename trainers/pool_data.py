@@ -103,7 +103,7 @@ class PoolData:
         if "labels" in needs and (labels := self.labels()) is not None:
             fields["labels"] = labels[ids]
         if "texts" in needs:
-            texts = self._column(self.text_column)
+            texts = self.column(self.text_column)
             fields["texts"] = [texts[i] for i in ids.tolist()]
         return Pool(ids=ids, selected=selected, **fields)
 
@@ -115,7 +115,10 @@ class PoolData:
                 digest.update(part)
         return digest.hexdigest()[:16]
 
-    def _column(self, name: str) -> Any:
+    def column(self, name: str) -> Any:
+        """The values of the column `name`, row by row; a `ValueError` where there is no such column."""
+        if name not in self.columns:
+            raise ValueError(f"`train_dataset` has no column {name!r}; it has {self.columns}")
         if hasattr(self.dataset, "column_names"):
             return self.dataset[name][:]
         return [self.dataset[i][name] for i in range(len(self))]
@@ -125,7 +128,7 @@ class PoolData:
             if column in self.columns:
                 first = np.asarray(self.dataset[0][column])
                 if first.ndim == 0 and np.issubdtype(first.dtype, np.integer):
-                    return np.asarray(self._column(column), dtype=np.int64)
+                    return np.asarray(self.column(column), dtype=np.int64)
         return None
 
 

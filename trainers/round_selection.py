@@ -6,21 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.data_loader import get_sampler
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
-from transformers.integrations import is_deepspeed_zero3_enabled
 
-from ..models import parameter_groups, plain_model, read_signals
+from ..models import parameter_groups, read_signals
 from ..selection import All, Strategy, get_strategy
 from .choosing import Chooser, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
-from .pool_reader import cached_embeddings
+from .pool_reader import SignalSources
 from .reliable import ReliableTrainer
 from .rounds import (
     DEFAULT_ROUNDS,
@@ -32,8 +30,7 @@ from .rounds import (
     size_after_round,
 )
 from .sampler import RoundSampler, row_lengths
-from .signal_cache import SignalCache
-from .signal_reader import PROXIES, SignalReader, Signals
+from .signal_reader import PROXIES, Signals
 from .strategy_arguments import AUTO, json_object, resolve_initial, resolve_strategy
 
 
@@ -90,6 +87,13 @@ class RoundSelectionConfig(TrainingArguments):
             "reads it from the model in training."
         },
     )
+    scoring_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Causal, masked or seq2seq language model (hub id or folder) that `perplexity` and `ifd` are read "
+            "of. Default: the loss of each row's label under the model in training, or the `proxy`."
+        },
+    )
     signal_cache: str | None = field(
         default=None,
         metadata={
@@ -106,6 +110,13 @@ class RoundSelectionConfig(TrainingArguments):
     pool_text_column: str = field(
         default="text",
         metadata={"help": "Column of `train_dataset` with the texts, for strategies that read them."},
+    )
+    pool_answer_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of `train_dataset` with the answers that `ifd` scores, and perplexity by a seq2seq model. "
+            "Default: the name of each row's label."
+        },
     )
 
     @property
@@ -155,6 +166,7 @@ class RoundSelectionTrainer(ReliableTrainer):
     Args:
         model, args, …: as for `Trainer`; `args` is a `RoundSelectionConfig`.
         strategy: overrides `args.strategy`: a name, or an object of the protocol `tithe.selection.Strategy`.
+        scoring_model: overrides `args.scoring_model`: a name, or a language model and its tokenizer.
         committee: classifiers with the tokenizer and the labels of `model`, whose disagreement `committee` reads.
 
     Attributes:
@@ -179,6 +191,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         args: RoundSelectionConfig | None = None,
         *trainer_args: Any,
         strategy: str | Strategy | None = None,
+        scoring_model: str | tuple[nn.Module, Any] | None = None,
         committee: Sequence[nn.Module] = (),
         **trainer_kwargs: Any,
     ) -> None:
@@ -187,10 +200,10 @@ class RoundSelectionTrainer(ReliableTrainer):
             raise TypeError(f"`args` must be a `RoundSelectionConfig`, got `{type(args).__name__}`")
         self.strategy = resolve_strategy(strategy, args.strategy, args.hyperparameters)
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
-        self.committee = _checked_committee(committee, self.model)
         self.ledger = Ledger({})
         if self.train_dataset is not None:
             self.pool = PoolData(self.train_dataset, args.pool_text_column, args.length_column_name)
+            self._sources = SignalSources(self, scoring_model or args.scoring_model, committee)
             self._chooser = self._make_chooser()
             if args.max_steps <= 0:  # else the number of epochs is known once training begins
                 self.plan_rounds(math.ceil(args.num_train_epochs))
@@ -222,6 +235,7 @@ class RoundSelectionTrainer(ReliableTrainer):
             "initial_strategy": initial,
             "proxy": self.args.proxy,
             "el2n_proxies": self.args.el2n_proxies,
+            "scoring_model": self._sources.scored_by,
             "budget": self.budget,
             "rounds": self.args.rounds,
             "seed": self.args.seed,
@@ -230,14 +244,7 @@ class RoundSelectionTrainer(ReliableTrainer):
 
     def _make_chooser(self) -> Chooser:
         args = self.args
-        reader = SignalReader(
-            self._read_pool,
-            classes=lambda: int(plain_model(self.model).config.num_labels or 0),
-            proxy=args.proxy,
-            el2n_proxies=args.el2n_proxies,
-            seed=args.seed,
-            read_committee=self._read_committee if self.committee else None,
-        )
+        reader = self._sources.reader()
         initial = None
         if args.initial_strategy is not None:
             initial = resolve_initial(args.initial_strategy, self.strategy)
@@ -287,25 +294,10 @@ class RoundSelectionTrainer(ReliableTrainer):
 
         All processes must call it; the arrays, in row order, come out on process 0, the others get none.
         """
-        return self._read(self.model, dataset, needs) if needs else {}
+        return self.read_with(self.model, dataset, needs) if needs else {}
 
-    def _read_pool(self, names: Collection[str]) -> Signals:
-        args = self.args
-        sharded = is_deepspeed_zero3_enabled() or self.is_fsdp_enabled  # no process has weights to tell a model by
-        if args.signal_cache is None or args.proxy is None or sharded:
-            return self.signals(self.train_dataset, names)
-        settings = {"bf16": args.bf16, "fp16": args.fp16, "device": args.device.type, "batch": args.eval_batch_size}
-        cache = SignalCache(args.signal_cache)
-        place = (args.process_index, args.world_size)
-        return cached_embeddings(cache, self.model, self.pool, self.signals, settings, *place)
-
-    def _read_committee(self, names: Collection[str]) -> Signals:
-        members = []
-        for member in self.committee:
-            members.append(self._read(member.to(self.args.device), self.train_dataset, {"probabilities"}))
-        return {"committee_probabilities": np.stack([m["probabilities"] for m in members])} if members[0] else {}
-
-    def _read(self, model: nn.Module, dataset: Any, needs: Collection[str]) -> Signals:
+    def read_with(self, model: nn.Module, dataset: Any, needs: Collection[str]) -> Signals:
+        """As `signals`, of any model with the inputs of the one in training."""
         lengths = self.pool.lengths() if dataset is self.train_dataset else row_lengths(dataset)
         collate = self.data_collator
         if hasattr(dataset, "column_names"):
@@ -322,10 +314,11 @@ class RoundSelectionTrainer(ReliableTrainer):
             prepare=self._prepare_inputs,
             process_index=self.args.process_index,
             num_processes=self.args.world_size,
-            progress=self._progress,
+            progress=self.progress,
         )
 
-    def _progress(self, batches: Iterable[Any], total: int) -> Iterable[Any]:
+    def progress(self, batches: Iterable[Any], total: int) -> Iterable[Any]:
+        """A progress bar over `batches`, where the arguments and the process allow one."""
         hidden = self.args.disable_tqdm or not self.is_world_process_zero()
         return tqdm(batches, "Reading the pool", total, leave=False, disable=hidden)
 
@@ -379,14 +372,3 @@ class RoundSelectionTrainer(ReliableTrainer):
             return super().create_optimizer(model)
         finally:
             self.optimizer_cls_and_kwargs = chosen
-
-
-def _checked_committee(committee: Sequence[nn.Module], model: nn.Module) -> list[nn.Module]:
-    for number, member in enumerate(committee):
-        ours, theirs = (dict(plain_model(m).config.id2label or {}) for m in (model, member))
-        if ours != theirs:
-            raise ValueError(
-                f"member {number} of `committee` has the labels {theirs}, the model has {ours}: give all the same "
-                "`id2label`, in the same order"
-            )
-    return list(committee)

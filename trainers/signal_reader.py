@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import SIGNALS, LinearProbe, bagged_probabilities, conditional_scores, out_of_fold_el2n, unit_rows
+from ..models import (
+    LANGUAGE_SIGNALS,
+    SIGNALS,
+    LinearProbe,
+    bagged_probabilities,
+    conditional_scores,
+    out_of_fold_el2n,
+    unit_rows,
+)
 
 
 PROXIES = (None, "linear")
@@ -15,7 +23,7 @@ BAGS = 10
 
 _FROM_DATA = frozenset({"texts", "labels"})
 _FROM_PROBE = frozenset({"probabilities", "head_inputs", "mc_probabilities", "committee_probabilities"})
-_OF_TEXT = frozenset({"perplexity", "ifd"})
+_OF_TEXT = LANGUAGE_SIGNALS
 
 Signals = dict[str, NDArray[np.float32]]
 Read = Callable[[frozenset[str]], Signals]

@@ -177,7 +177,7 @@ class Disagreeing:
 def test_a_committee_is_read_before_anything_is_trained(make_trainer, make_model):
     members, strategy = [make_model(seed) for seed in (1, 2, 3)], Disagreeing()
     trainer = make_trainer(strategy=strategy, trainer={"committee": members})
-    expected = [trainer._read(m, trainer.train_dataset, {"probabilities"})["probabilities"] for m in members]
+    expected = [trainer.read_with(m, trainer.train_dataset, {"probabilities"})["probabilities"] for m in members]
     trainer.train()
     np.testing.assert_array_equal(strategy.given[0], np.stack(expected))
     assert trainer.ledger.rows[0]["strategy"].startswith("Disagreeing")
