@@ -12,6 +12,7 @@ from .facility import FacilityLocation, Served, facility_location_greedy
 from .kcenter import Coverage, coverage_radius, k_center_greedy
 from .margin_coverage import MarginCoverage
 from .pool import Pool, Selection, Strategy, check_request
+from .readability import readability
 from .registry import STRATEGIES, WRAPPERS, get_strategy
 from .score_strategies import El2n, Ifd, Perplexity
 from .uncertainty import normalised_entropy
@@ -49,4 +50,5 @@ __all__ = [
     "k_center_greedy",
     "normalised_entropy",
     "predictability",
+    "readability",
 ]
