@@ -10,6 +10,7 @@ from .dsquared import d_squared_sample
 from .easy_diverse import EdfsLite, QditLite
 from .facility import FacilityLocation, Served, facility_location_greedy
 from .kcenter import Coverage, coverage_radius, k_center_greedy
+from .lexical import Diversity, lexical_diversity
 from .margin_coverage import MarginCoverage
 from .pool import Pool, Selection, Strategy, check_request
 from .readability import readability
@@ -27,6 +28,7 @@ __all__ = [
     "Balanced",
     "Coverage",
     "Deduplicated",
+    "Diversity",
     "EdfsLite",
     "El2n",
     "EntropyDiversity",
@@ -48,6 +50,7 @@ __all__ = [
     "facility_location_greedy",
     "get_strategy",
     "k_center_greedy",
+    "lexical_diversity",
     "normalised_entropy",
     "predictability",
     "readability",

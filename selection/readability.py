@@ -26,8 +26,8 @@ _SILENT = re.compile(
 )
 # Two vowels that are spoken apart, and the syllable without a vowel of "prism" and "isn't".
 _EXTRA = re.compile(
-    r"(?<![cstgx])i(?=a|o(?!n$|ns$)|u)|i(?=ers?$|est$|et$|ence|ent|ety)|(?<=[aeo])i(?=ngs?$)|(?<=[dhr])e(?=as?$|o)|(?<=[^qg])u(?=a|el|ou)"
-    r"|y(?=i)|(?<=th)e(?=ism)|sm(?=s?$)|(?<=[^aeiouyr])n't$"
+    r"(?<![cstgx])i(?=a|o(?!n$|ns$)|u)|i(?=ers?$|est$|et$|ence|ent|ety)|(?<=[aeo])i(?=ngs?$)"
+    r"|(?<=[dhr])e(?=as?$|o)|(?<=[^qg])u(?=a|el|ou)|y(?=i)|(?<=th)e(?=ism)|sm(?=s?$)|(?<=[^aeiouyr])n't$"
 )
 # Letters that mean something else without their mark: two are no vowels, é is never silent, the rest begin a syllable.
 _SPOKEN = str.maketrans({"й": "j", "ў": "w", "é": "a", "ï": "-i", "ë": "-e"})
