@@ -11,7 +11,8 @@ rows. Deterministic strategies have no seed, so each seed draws its own pool:
 - `--evaluate held-out` (for choosing settings; never reads test): 90 % of train, measured on the other 10 % and on
   validation; the budget is a share of the pool, and the full model is fitted on the pool.
 
-Seconds are CPU seconds of selecting: facility location, probes and strategy, not the embeddings.
+Strategies that need `el2n` read the labels of the whole pool: it is averaged over five early-trained probes, out of
+fold. Seconds are CPU seconds of selecting: facility location, probes and strategy, not the embeddings.
 """
 
 import argparse
@@ -25,20 +26,24 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from tithe.models import out_of_fold_el2n
 from tithe.selection import Pool, Strategy, get_strategy
 
 
+EL2N_PROXIES = 5
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# A shortlist of k rows leaves margin sampling; alpha = 0 leaves facility location.
+# Name shown → name, hyper-parameters, whether it selects in rounds. A shortlist of k rows leaves margin sampling.
 STRATEGIES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "random": ("random", {}, False),
     "random, stratified": ("random", {"stratified": True}, False),
-    "facility_location": ("qdit_lite", {"distance": "facility_location", "alpha": 0.0}, False),
-    "margin": ("margin_coverage", {"shortlist": 1.0}, True),
+    "facility_location": ("facility_location", {}, False),
+    "margin": ("margin_coverage", {"shortlist": 1.0, "trust": 0.0}, True),
     "entropy_diversity": ("entropy_diversity", {}, True),
+    "el2n": ("el2n", {}, False),
+    "margin_coverage, trust 0": ("margin_coverage", {"trust": 0.0}, True),
     "margin_coverage": ("margin_coverage", {}, True),
 }
-COVERING = get_strategy("qdit_lite", distance="facility_location", alpha=0.0)
+COVERING = get_strategy("facility_location")
 
 
 def read(folder: Path, split: str) -> tuple[list[str], np.ndarray]:
@@ -76,6 +81,9 @@ def choose(
 ) -> np.ndarray:
     """The positions of the `budget` rows that `strategy` selects in `rounds` rounds, the first of them covering."""
     classes, selected = int(labels.max()) + 1, np.empty(0, dtype=np.int64)
+    el2n = np.zeros(len(rows), dtype=np.float32)
+    if "el2n" in strategy.needs:
+        el2n = out_of_fold_el2n(rows, labels, classes, EL2N_PROXIES, np.random.default_rng(seed))
     for number in range(rounds):
         left = np.setdiff1d(np.arange(len(rows)), selected)
         probabilities = np.full((len(left), classes), 1 / classes)
@@ -90,6 +98,7 @@ def choose(
             embeddings=rows[left],
             selected_embeddings=rows[selected] if len(selected) else None,
             probabilities=probabilities,
+            el2n=el2n[left],
         )
         turn = COVERING if number == 0 and rounds > 1 else strategy
         k = round(budget * (number + 1) / rounds) - len(selected)
@@ -137,14 +146,14 @@ def show(results: list[dict[str, Any]]) -> None:
     for folder in dict.fromkeys(r["data"] for r in results):
         here = [r for r in results if r["data"] == folder]
         print(f"\n{folder}: full data {np.mean([r['full'] for r in here]):.4f}, {here[0]['rows']} rows")
-        print(f"{'':22}{'accuracy':>9}{'keeps %':>16}{'over random':>17}{'CPU s':>8}{'worst':>8}")
+        print(f"{'':26}{'accuracy':>9}{'keeps %':>16}{'over random':>17}{'CPU s':>8}{'worst':>8}")
         baseline = np.array([r["keeps"] for r in here if r["strategy"] == "random"]) * 100
         for name in STRATEGIES:
             of = [r for r in here if r["strategy"] == name]
             keeps, seconds = np.array([r["keeps"] for r in of]) * 100, [r["cpu_s"] for r in of]
             spread = np.array([keeps.std(ddof=1), (keeps - baseline).std(ddof=1) / len(of) ** 0.5])
             print(
-                f"{name:22}{np.mean([r['accuracy'] for r in of]):9.4f}{keeps.mean():9.2f} ± {spread[0]:4.2f}"
+                f"{name:26}{np.mean([r['accuracy'] for r in of]):9.4f}{keeps.mean():9.2f} ± {spread[0]:4.2f}"
                 f"{(keeps - baseline).mean():+10.2f} ± {spread[1]:4.2f}{np.mean(seconds):8.1f}{max(seconds):8.1f}"
             )
 

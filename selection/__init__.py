@@ -11,6 +11,7 @@ from .easy_diverse import EdfsLite, QditLite
 from .facility import FacilityLocation, Served, facility_location_greedy
 from .kcenter import Coverage, coverage_radius, k_center_greedy
 from .lexical import Diversity, lexical_diversity
+from .lexical_strategy import LexicalDiversity
 from .margin_coverage import MarginCoverage
 from .pool import Pool, Selection, Strategy, check_request
 from .readability import readability
@@ -35,6 +36,7 @@ __all__ = [
     "FacilityLocation",
     "Ifd",
     "KCenter",
+    "LexicalDiversity",
     "MarginCoverage",
     "Noisy",
     "Perplexity",

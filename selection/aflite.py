@@ -16,7 +16,7 @@ from .rows import Rows
 
 # Of the mean variance of a feature; little enough to leave the fit to the rows.
 _RIDGE = 0.01
-_FORMULAS = {"flesch_reading_ease": 1, "flesch_kincaid_grade": -1, "script_neutral": 1}
+_FORMULAS = {"flesch_reading_ease": 1, "flesch_kincaid_grade": -1, "script_neutral": -1}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .easy_diverse import EdfsLite, QditLite
 from .facility import FacilityLocation
+from .lexical_strategy import LexicalDiversity
 from .margin_coverage import MarginCoverage
 from .pool import Strategy
 from .score_strategies import El2n, Ifd, Perplexity
@@ -23,6 +24,7 @@ STRATEGIES: dict[str, type] = {
     "k_center": KCenter,
     "entropy_diversity": EntropyDiversity,
     "facility_location": FacilityLocation,
+    "lexical_diversity": LexicalDiversity,
     "perplexity": Perplexity,
     "el2n": El2n,
     "ifd": Ifd,

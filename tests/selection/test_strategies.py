@@ -37,6 +37,7 @@ VARIANTS = {
         "facility": {"distance": "facility_location"},
         "few": {"distance": "facility_location", "neighbours": 5},
     },
+    "lexical_diversity": {"high": {"direction": "high", "cut": 0.1}, "binned": {"bins": 3, "length_bins": 1}},
     "perplexity": {"low": {"direction": "low", "length_bins": 1}, "binned": {"bins": 4, "cut": 0.2}},
     "el2n": {"paper": {"cut": 0.0, "bins": 1}, "mid": {"direction": "mid", "cut": 0.3}},
     "ifd": {"raw": {"per_class": False}, "low": {"direction": "low", "ceiling": 0.5}},
