@@ -113,9 +113,9 @@ class SignalCache:
     >>> import tempfile
     >>> cache = SignalCache(tempfile.mkdtemp(), shard_rows=2)
     >>> cache.fetch("squares", 5, lambda rows: rows**2)
-    array([ 0.,  1.,  4.,  9., 16.], dtype=float32)
+    memmap([ 0.,  1.,  4.,  9., 16.], dtype=float32)
     >>> cache.fetch("squares", 5, lambda rows: 1 / 0)
-    array([ 0.,  1.,  4.,  9., 16.], dtype=float32)
+    memmap([ 0.,  1.,  4.,  9., 16.], dtype=float32)
     """
 
     def __init__(self, folder: str | Path, shard_rows: int = 2048) -> None:

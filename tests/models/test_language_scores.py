@@ -166,17 +166,18 @@ def test_order_batches_and_padding_side_do_not_matter(name):
 def test_logits_come_in_chunks(name, monkeypatch):
     model, tokenizer = setting(name)
     texts = tiny.make_texts()
-    whole = read_language_scores(model, tokenizer, texts, {"perplexity"}, answers=texts)["perplexity"]
-    sizes, bodies = [], []
+    whole = read_language_scores(model, tokenizer, texts, {"perplexity"}, answers=texts, batch_tokens=10**6)[
+        "perplexity"
+    ]
+    sizes, runs = [], []
     model.get_output_embeddings().register_forward_hook(lambda _, __, logits: sizes.append(logits.numel()))
-    if name != "t5":
-        model.base_model.register_forward_hook(lambda *_: bodies.append(1))
     layers = {"gpt2": lambda: model.transformer.h[0], "bert": lambda: model.bert.encoder.layer[0]}
     layers["t5"] = lambda: model.encoder.block[0]
-    runs = []
     layers[name]().register_forward_hook(lambda *_: runs.append(1))
-    monkeypatch.setattr(module, "_LOGITS_AT_A_TIME", 7 * tiny.VOCABULARY)
-    chunked = read_language_scores(model, tokenizer, texts, {"perplexity"}, answers=texts)["perplexity"]
+    monkeypatch.setattr(module, "_CPU_LOGITS", 7 * tiny.VOCABULARY)
+    chunked = read_language_scores(model, tokenizer, texts, {"perplexity"}, answers=texts, batch_tokens=10**6)[
+        "perplexity"
+    ]
     probe = 0 if name == "t5" else 2 * 8 * tiny.VOCABULARY
     assert max(sizes[bool(probe) :]) == 7 * tiny.VOCABULARY and len(sizes) > 20
     assert len(runs) == 1 + bool(probe)  # the body runs once, whatever the number of chunks

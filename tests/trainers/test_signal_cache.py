@@ -1,6 +1,7 @@
 """A cached signal is what an uninterrupted run computes, or it is computed again."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tithe.evaluation import files
 from tithe.trainers import signal_cache as module
 from tithe.trainers.signal_cache import (
     SignalCache,
@@ -55,28 +57,26 @@ def test_an_interrupted_run_goes_on_after_its_last_shard(tmp_path, width):
     assert sorted(f.name for f in (tmp_path / "killed").iterdir()) == ["k.json", "k.npy"]
 
 
-KILLED = """
-import os, signal, sys
-import numpy as np
-from tithe.evaluation import files
-from tithe.trainers.signal_cache import SignalCache
+def fetch_until(folder, move):
+    """Fetches, and is gone before the file number `move` is put into its place."""
+    moves, real = [], os.replace
 
-moves, real = [], os.replace
-def replace(*paths):
-    if len(moves) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    moves.append(real(*paths))
-files.os.replace = replace
-values = SignalCache(sys.argv[1], 4).fetch("k", 10, lambda rows: np.sqrt(rows + 0.1))
-np.save(sys.argv[1] + "/out.npy", values)
-"""
+    def replace(*paths):
+        if len(moves) == move:
+            os.kill(os.getpid(), signal.SIGKILL)
+        moves.append(real(*paths))
+
+    files.os.replace = replace
+    SignalCache(folder, 4).fetch("k", 10, Rows())
 
 
-@pytest.mark.parametrize("move", [0, 1, 3, 6, 7])
+@pytest.mark.parametrize("move", range(8))
 def test_killed_at_any_moment(tmp_path, move):
-    """Three shards and the whole are two files each: before the nth is moved into place the process is gone."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(move)]
-    assert subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode == -signal.SIGKILL
+    """Three shards and the whole are two files each, an array and its note."""
+    process = multiprocessing.get_context("fork").Process(target=fetch_until, args=(tmp_path, move))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     after = Rows()
     got = SignalCache(tmp_path, 4).fetch("k", 10, after)
     np.testing.assert_array_equal(got, np.sqrt(np.arange(10) + 0.1).astype(np.float32))
