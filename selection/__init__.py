@@ -17,7 +17,15 @@ from .pool import Pool, Selection, Strategy, check_request
 from .readability import readability
 from .registry import STRATEGIES, WRAPPERS, get_strategy
 from .score_strategies import El2n, Ifd, Perplexity
-from .uncertainty import normalised_entropy
+from .uncertainty import (
+    bald,
+    consensus_entropy,
+    least_confidence,
+    margin,
+    mean_kl_to_consensus,
+    normalised_entropy,
+    vote_entropy,
+)
 from .wrappers import Balanced, Deduplicated, Noisy
 
 
@@ -46,7 +54,9 @@ __all__ = [
     "Selection",
     "Served",
     "Strategy",
+    "bald",
     "check_request",
+    "consensus_entropy",
     "coverage_radius",
     "d_squared_sample",
     "facility_location_greedy",
@@ -56,4 +66,9 @@ __all__ = [
     "normalised_entropy",
     "predictability",
     "readability",
+    "least_confidence",
+    "margin",
+    "mean_kl_to_consensus",
+    "normalised_entropy",
+    "vote_entropy",
 ]
