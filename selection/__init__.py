@@ -3,6 +3,7 @@ if __name__ != "tithe.selection":
         "import `tithe.selection`, not `selection`: the bare name would load a second copy of every class"
     )
 
+from .acquisition import Bald, Committee, CoreSet, Entropy, LeastConfidence, Margin
 from .aflite import AfliteReadability, predictability
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
@@ -34,17 +35,23 @@ __all__ = [
     "WRAPPERS",
     "AfliteReadability",
     "All",
+    "Bald",
     "Balanced",
+    "Committee",
+    "CoreSet",
     "Coverage",
     "Deduplicated",
     "Diversity",
     "EdfsLite",
     "El2n",
+    "Entropy",
     "EntropyDiversity",
     "FacilityLocation",
     "Ifd",
     "KCenter",
+    "LeastConfidence",
     "LexicalDiversity",
+    "Margin",
     "MarginCoverage",
     "Noisy",
     "Perplexity",

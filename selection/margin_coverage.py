@@ -7,7 +7,7 @@ import numpy as np
 
 from .pool import Pool, Selection, check_request
 from .rows import Rows
-from .uncertainty import normalised_entropy
+from .uncertainty import margin
 
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -76,7 +76,7 @@ class MarginCoverage:
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         check_request("margin_coverage", pool, k, self.needs)
         assert pool.probabilities is not None and pool.embeddings is not None
-        worth = 1 - _margins(pool.probabilities)
+        worth = 1 - margin(pool.probabilities)
         if self.trust:
             assert pool.el2n is not None
             worth = worth * np.clip(1 - pool.el2n.astype(np.float64) / np.sqrt(2), 0, 1) ** self.trust
@@ -91,16 +91,6 @@ class MarginCoverage:
         chosen = np.zeros(len(pool), dtype=bool)
         chosen[by_id[shortlisted]] = True
         return Selection(pool.ids[by_id[picks]], worth, {"shortlisted": chosen})
-
-
-def _margins(probabilities: np.ndarray) -> np.ndarray:
-    """Difference of the two largest probabilities, float64[n]; zero for a single class, which is never certain."""
-    normalised_entropy(probabilities)  # refuses logits
-    p = np.asarray(probabilities, dtype=np.float64)
-    if p.shape[1] == 1:
-        return np.zeros(len(p))
-    two = np.partition(p, p.shape[1] - 2, axis=1)[:, -2:]
-    return (two[:, 1] - two[:, 0]) / p.sum(axis=1)
 
 
 def _similarities(view: Rows, vectors: np.ndarray, temperature: float) -> np.ndarray:

@@ -17,7 +17,7 @@ _LAYOUT = {
     "el2n": (1, 0),
     "perplexity": (1, 0),
     "ifd": (1, 0),
-    "gradients": (2, 0),
+    "head_inputs": (2, 0),
     "selected_embeddings": (2, 0),
 }
 _CHECK_ELEMENTS = 1 << 20
@@ -34,7 +34,7 @@ class Pool:
 
     - `ids` int[n], unique; `selected` int[m], disjoint from `ids`
     - `texts` n strings; `labels` [n], read only by strategies that say so
-    - `embeddings` [n, d]; `selected_embeddings` [m, d]; `gradients` [n, g]
+    - `embeddings` [n, d]; `selected_embeddings` [m, d]; `head_inputs` [n, h], what the last linear layer reads
     - `probabilities` [n, c]; `mc_probabilities` [s, n, c]; `committee_probabilities` [t, n, c]
     - `el2n`, `perplexity`, `ifd` [n]
 
@@ -57,7 +57,7 @@ class Pool:
     el2n: np.ndarray | None = None
     perplexity: np.ndarray | None = None
     ifd: np.ndarray | None = None
-    gradients: np.ndarray | None = None
+    head_inputs: np.ndarray | None = None
     selected_embeddings: np.ndarray | None = None
 
     def __post_init__(self) -> None:

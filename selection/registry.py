@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from .acquisition import Bald, Committee, CoreSet, Entropy, LeastConfidence, Margin
 from .aflite import AfliteReadability
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
@@ -31,6 +32,12 @@ STRATEGIES: dict[str, type] = {
     "qdit_lite": QditLite,
     "edfs_lite": EdfsLite,
     "margin_coverage": MarginCoverage,
+    "least_confidence": LeastConfidence,
+    "margin": Margin,
+    "entropy": Entropy,
+    "bald": Bald,
+    "committee": Committee,
+    "coreset": CoreSet,
 }
 
 

@@ -62,8 +62,9 @@ class SignalReader:
     @property
     def provided(self) -> frozenset[str]:
         """The fields of a `Pool` that a strategy may ask for."""
-        committee = {"committee_probabilities"} if self.read_committee or self.proxy else set()
-        return SIGNALS | _OF_TEXT | _FROM_DATA | {"selected_embeddings"} | committee
+        committee = {"committee_probabilities"} if self.read_committee else set()
+        probe = _FROM_PROBE if self.proxy else set()
+        return SIGNALS | _OF_TEXT | _FROM_DATA | {"selected_embeddings"} | committee | probe
 
     def untrained(self, needs: Collection[str]) -> frozenset[str]:
         """Those of `needs` that say nothing before anything is trained."""

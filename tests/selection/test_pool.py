@@ -12,7 +12,7 @@ SHAPES = {
     "el2n": (4,),
     "perplexity": (4,),
     "ifd": (4,),
-    "gradients": (4, 7),
+    "head_inputs": (4, 7),
 }
 IDS = [30, 10, 40, 20]
 

@@ -41,6 +41,8 @@ VARIANTS = {
     "perplexity": {"low": {"direction": "low", "length_bins": 1}, "binned": {"bins": 4, "cut": 0.2}},
     "el2n": {"paper": {"cut": 0.0, "bins": 1}, "mid": {"direction": "mid", "cut": 0.3}},
     "ifd": {"raw": {"per_class": False}, "low": {"direction": "low", "ceiling": 0.5}},
+    "bald": {"greedy": {"beta": None}},
+    "committee": {"votes": {"disagreement": "vote_entropy"}, "consensus": {"disagreement": "consensus_entropy"}},
     "margin_coverage": {"local": {"temperature": 0.01, "shortlist": 2.0}},
     "edfs_lite": {"four": {"buckets": 4}, "uneven": {"shares": (0.0, 0.9, 0.1)}},
 }
@@ -229,7 +231,7 @@ def test_it_reads_nothing_that_it_did_not_ask_for(strategy):
 def test_signals_that_are_not_finite_never_reach_a_strategy(name):
     pool = make_pool(selected=60)
     signal = getattr(pool, name).copy()
-    signal[7] = np.nan
+    np.moveaxis(signal, ROWS_AXIS.get(name, 0), 0)[7] = np.nan
     with pytest.raises(ValueError, match=f"`{name}` is not finite in 1 of 60 rows"):
         replace(pool, **{name: signal})
 
