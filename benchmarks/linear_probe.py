@@ -20,6 +20,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def embed(texts: list[str], batch: int = 64) -> np.ndarray:
 
 
 def probe(rows: np.ndarray, labels: np.ndarray, iterations: int) -> LogisticRegression:
+    warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
     return LogisticRegression(C=20, max_iter=iterations, tol=1e-3 if iterations < 1000 else 1e-4).fit(rows, labels)
 
 

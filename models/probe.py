@@ -56,6 +56,8 @@ class LinearProbe:
         model = LogisticRegression(C=self.C, max_iter=self.iterations)
         with warnings.catch_warnings():  # stopped early, a probe serves as well
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # Few rows for many classes is what selection begins with.
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
             model.fit(rows, labels)
         if len(found) == 2:  # scikit-learn keeps the difference of the two
             self._weights[:, found[1]], self._biases[found[1]] = model.coef_[0], model.intercept_[0]

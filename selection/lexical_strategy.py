@@ -69,7 +69,7 @@ class LexicalDiversity:
             _percentiles(measured.mtld, groups, pool),
             _percentiles(hdd, apart, pool),
         ]
-        scores = np.round(np.mean(ranks, axis=0), 9)  # the order of sums must not tell equal texts apart
+        scores = np.asarray(np.mean(ranks, axis=0)).round(9)  # the order of sums must not tell equal texts apart
         ranked = pick_by_score(scores, k, pool.ids, rng, direction=self.direction, cut=self.cut, bins=self.bins)
         columns = {**measured._asdict(), "readability": readability(pool.texts, self.readability), "bin": ranked.bin}
         return Selection(pool.ids[ranked.order], scores, columns)
