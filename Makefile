@@ -22,7 +22,7 @@ lint: $(BIN)/.linting ## ruff, and mypy on the library
 	MYPYPATH=build/types $(BIN)/mypy $(ROOMS:%=-p tithe.%)
 
 bench: $(BIN)/.benching ## compare with named peers, side by side
-	$(BIN)/python benchmarks/kcenter.py
+	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/overhead.py
 
 # The seed of every target: the library with what the tests need, at the versions in constraints.txt.

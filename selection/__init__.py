@@ -5,6 +5,7 @@ if __name__ != "tithe.selection":
 
 from .acquisition import Bald, Committee, CoreSet, Entropy, LeastConfidence, Margin
 from .aflite import AfliteReadability, predictability
+from .badge import Badge
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .dsquared import d_squared_sample
@@ -35,6 +36,7 @@ __all__ = [
     "WRAPPERS",
     "AfliteReadability",
     "All",
+    "Badge",
     "Bald",
     "Balanced",
     "Committee",

@@ -5,9 +5,23 @@ distances and each is kept with probability current / stale, which is exact in d
 kept ones in one matrix product per batch.
 """
 
+from typing import Any, Protocol
+
 import numpy as np
 
 from .rows import Rows, nearest_squared
+
+
+class Distances(Protocol):
+    """Squared distances among rows, however they are computed: see `tithe.selection.rows.Rows`."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, where: np.ndarray) -> Any: ...
+
+    def lower(self, least: np.ndarray, centres: Any) -> None: ...
+
+    def among(self, where: np.ndarray) -> np.ndarray: ...
 
 
 def d_squared_sample(
@@ -44,21 +58,31 @@ def d_squared_sample(
         drawn.append(int(rng.integers(len(positions))))
         least = np.full(len(positions), np.inf, dtype=np.float32)
         view.lower(least, view.take(np.array(drawn)))
+    return positions[draw_by_distance(view, k, rng, drawn, least, batch)]
+
+
+def draw_by_distance(
+    view: Distances, k: int, rng: np.random.Generator, drawn: list[int], least: np.ndarray, batch: int = 256
+) -> np.ndarray:
+    """Draw on until there are k rows: `drawn` are some already, `least` the squared distances to the nearest of those.
+
+    Both are changed. Rows at distance zero come last, in the order of `view`.
+    """
     while len(drawn) < k:
         least[drawn] = 0
         cumulative = np.cumsum(least, dtype=np.float64)
         if cumulative[-1] == 0:
-            rest = np.setdiff1d(np.arange(len(positions)), drawn)
+            rest = np.setdiff1d(np.arange(len(view)), drawn)
             drawn.extend(rest[: k - len(drawn)].tolist())
             break
         kept = _draw_batch(view, least, cumulative, min(batch, 2 * (k - len(drawn))), rng)[: k - len(drawn)]
         view.lower(least, view.take(np.array(kept)))
         drawn.extend(kept)
-    return positions[np.array(drawn)]
+    return np.array(drawn)
 
 
 def _draw_batch(
-    view: Rows, least: np.ndarray, cumulative: np.ndarray, size: int, rng: np.random.Generator
+    view: Distances, least: np.ndarray, cumulative: np.ndarray, size: int, rng: np.random.Generator
 ) -> list[int]:
     """Propose `size` rows by `least` and keep each with probability current / stale: the first one always."""
     last = np.searchsorted(cumulative, cumulative[-1])

@@ -7,6 +7,7 @@ from typing import Any
 
 from .acquisition import Bald, Committee, CoreSet, Entropy, LeastConfidence, Margin
 from .aflite import AfliteReadability
+from .badge import Badge
 from .baselines import All, Random
 from .diversity import EntropyDiversity, KCenter
 from .easy_diverse import EdfsLite, QditLite
@@ -38,6 +39,7 @@ STRATEGIES: dict[str, type] = {
     "bald": Bald,
     "committee": Committee,
     "coreset": CoreSet,
+    "badge": Badge,
 }
 
 
