@@ -8,6 +8,7 @@ processes whole: what a row's batch looks like, and so its signals, does not dep
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .passes import evaluating, rng_neutral
-from .structure import backbone, plain_model
+from .structure import backbone, output_layers, plain_model
 
 
-SIGNALS = frozenset({"embeddings", "probabilities", "el2n"})
+SIGNALS = frozenset({"embeddings", "probabilities", "el2n", "head_inputs", "mc_probabilities"})
 """The signals that `read_signals` can read. All but `embeddings` come from the head."""
+
+_DROPOUT = frozenset({"mc_probabilities"})  # what is read with dropout on
 
 _ON_DISK_ABOVE = 2**30  # bytes
 _ROWS_AT_A_TIME = 16384
@@ -43,6 +46,8 @@ def read_signals(
     process_index: int = 0,
     num_processes: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+    mc_passes: int = 10,
+    mc_seed: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
     """Read the signals `needs` of every row of `dataset` from `model`, in one forward pass without gradient.
 
@@ -50,6 +55,10 @@ def read_signals(
     `embeddings` (n, d): mean over the attention mask of the backbone's last hidden state.
     `el2n` (n): ‖softmax − onehot(label)‖₂ (Paul et al., 2107.07075); for token classification the mean over the
     labelled tokens.
+    `head_inputs` (n, h): what the last linear layer reads; for token classification the mean over the scored tokens.
+    `mc_probabilities` (mc_passes, n, c): `probabilities` of further passes with dropout on (Gal & Ghahramani,
+    1506.02142). The whole model is in training mode in these, as attention may drop by its own mode; batch norms are
+    not. What is dropped follows from `mc_seed`, the batch and the pass, not from the number of processes.
 
     Args:
         model: sequence or token classifier, or for `embeddings` alone any Transformers model; DDP, DeepSpeed, FSDP,
@@ -63,6 +72,8 @@ def read_signals(
         process_index: this process's number, of `num_processes` that all call this with equal arguments.
         num_processes: 2 and more need an initialised `torch.distributed`.
         progress: wraps an iterable of known length, for a progress bar.
+        mc_passes: passes with dropout.
+        mc_seed: of what they drop.
 
     Returns:
         One float32 array per name, in the order of `dataset`; on process 0 only, empty elsewhere. An array above
@@ -80,16 +91,28 @@ def read_signals(
     rounds = -(-len(batches) // num_processes)
     # Every process runs as many batches as the others (sharded models need all of them at each one): the surplus is
     # a batch read twice, with the same result.
-    mine = [batches[min(i * num_processes + process_index, len(batches) - 1)] for i in range(rounds)]
+    numbers = [min(i * num_processes + process_index, len(batches) - 1) for i in range(rounds)]
     sink = _Sink(len(dataset), batches, process_index, num_processes)
-    with rng_neutral(), evaluating(model), torch.no_grad(), _BackboneOutput(model, "embeddings" in needs) as hidden:
-        prefetched = _prefetch(dataset, mine, collate)
-        for rows, batch in progress(prefetched, rounds) if progress else prefetched:
+    plain = needs - _DROPOUT
+    with ExitStack() as held:
+        for context in (rng_neutral(), evaluating(model), torch.no_grad()):
+            held.enter_context(context)
+        hidden = held.enter_context(_BackboneOutput(model, "embeddings" in needs))
+        layer = held.enter_context(_HeadInput(model, "head_inputs" in needs))
+        prefetched = _prefetch(dataset, [batches[number] for number in numbers], collate)
+        loaded = progress(prefetched, rounds) if progress else prefetched
+        for number, (rows, batch) in zip(numbers, loaded, strict=True):
             batch = prepare(batch) if prepare else batch
-            outputs = _forward(model, batch, needs)
-            for name in sorted(needs):
-                sink.put(name, rows, _READERS[name](outputs, hidden.states, batch))
-    return sink.gather()
+            outputs = _forward(model, batch, plain) if plain else None
+            for name in sorted(plain):
+                states = layer.states if name == "head_inputs" else hidden.states
+                sink.put(name, rows, _READERS[name](outputs, states, batch))
+            if needs & _DROPOUT:
+                sink.put("mc_probabilities", rows, _with_dropout(model, batch, mc_passes, (mc_seed, number)))
+    found = sink.gather()
+    if "mc_probabilities" in found:
+        found["mc_probabilities"] = np.moveaxis(found["mc_probabilities"], 1, 0)
+    return found
 
 
 def _length_sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
@@ -129,15 +152,38 @@ def _forward(model: nn.Module, batch: Batch, needs: Collection[str]) -> Tensor |
         return None
     logits = getattr(outputs, "logits", None)
     if logits is None:
-        raise ValueError(f"{type(inner).__name__} gives no logits: `probabilities` and `el2n` need a classifier")
+        raise ValueError(f"{type(inner).__name__} gives no logits: all signals but `embeddings` need a classifier")
     if logits.shape[-1] > _MAX_CLASSES:
         raise ValueError(
             f"{type(inner).__name__} gives {logits.shape[-1]} logits a position, more than {_MAX_CLASSES}: "
             "a language model can be read for `embeddings` only"
         )
     if logits.shape[-1] == 1:
-        raise ValueError(f"{type(inner).__name__} has one output: `probabilities` and `el2n` need two classes or more")
+        raise ValueError(
+            f"{type(inner).__name__} has one output: all signals but `embeddings` need two classes or more"
+        )
     return logits.float()
+
+
+def _with_dropout(model: nn.Module, batch: Batch, passes: int, seed: tuple[int, int]) -> Tensor:
+    """Probabilities (rows, passes, classes) with dropout on."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    found = []
+    for number in range(passes):
+        # One number of 64 bits from all three: passes of one batch and batches of one pass draw independently.
+        torch.manual_seed(int(np.random.SeedSequence((*seed, number)).generate_state(1, np.uint64)[0] >> 1))
+        found.append(_read_probabilities(_forward(model, batch, _DROPOUT), None, batch))
+    model.eval()
+    stacked = torch.stack(found, dim=1)
+    if passes > 1 and bool((stacked == stacked[:, :1]).all()):
+        raise ValueError(
+            f"dropout changes nothing in {type(plain_model(model)).__name__}, so `mc_probabilities` say nothing: load "
+            "it with dropout above 0"
+        )
+    return stacked
 
 
 def _read_embeddings(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
@@ -155,6 +201,16 @@ def _read_probabilities(logits: Tensor | None, states: Tensor | None, batch: Bat
     return probabilities if logits.dim() == 2 else _token_mean(probabilities, _scored(batch))
 
 
+def _read_head_inputs(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
+    assert logits is not None and states is not None
+    if states.dim() != logits.dim():
+        raise ValueError(
+            "`head_inputs` are read of models whose last layer gives the logits as they are; this one chooses among "
+            f"its outputs (inputs {tuple(states.shape)}, logits {tuple(logits.shape)})"
+        )
+    return states if logits.dim() == 2 else _token_mean(states, _scored(batch))
+
+
 def _read_el2n(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
     assert logits is not None
     labels = batch.get("labels")
@@ -170,6 +226,7 @@ _READERS: dict[str, Reader] = {
     "embeddings": _read_embeddings,
     "probabilities": _read_probabilities,
     "el2n": _read_el2n,
+    "head_inputs": _read_head_inputs,
 }
 
 
@@ -206,6 +263,27 @@ class _BackboneOutput:
         if states is None or states.dim() != 3:
             raise ValueError(f"{type(module).__name__} gives no hidden states to take `embeddings` from")
         self.states = states.float()
+
+
+class _HeadInput:
+    """Holds what the output layer read in the latest forward pass, in float32."""
+
+    def __init__(self, model: nn.Module, active: bool) -> None:
+        self.states: Tensor | None = None
+        self._modules = output_layers(model) if active else []
+        if active and not self._modules:
+            raise ValueError(f"{type(plain_model(model)).__name__} has no last linear layer to read `head_inputs` of")
+
+    def __enter__(self) -> "_HeadInput":
+        self._handles = [module.register_forward_pre_hook(self._keep) for module in self._modules]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, module: nn.Module, inputs: Any) -> None:
+        self.states = inputs[0].float()
 
 
 class _Sink:

@@ -40,6 +40,14 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if id(p) not in inside}
 
 
+def output_layers(model: nn.Module) -> list[nn.Module]:
+    """The modules outside the backbone with one output per label: one linear layer, or what PEFT wraps around it."""
+    inner = plain_model(model)
+    inside = {id(module) for module in inner.base_model.modules()} if inner.base_model is not inner else set()
+    labels = inner.config.num_labels
+    return [m for m in inner.modules() if id(m) not in inside and getattr(m, "out_features", None) == labels]
+
+
 def transformer_layers(model: nn.Module) -> nn.ModuleList:
     """The backbone's layers, from the input up.
 

@@ -315,6 +315,7 @@ class RoundSelectionTrainer(ReliableTrainer):
             process_index=self.args.process_index,
             num_processes=self.args.world_size,
             progress=self.progress,
+            mc_seed=self.args.seed + self.state.global_step,
         )
 
     def progress(self, batches: Iterable[Any], total: int) -> Iterable[Any]:

@@ -198,3 +198,76 @@ def test_errors_say_what_is_wrong(model, make_model, pool, collate):
 def test_nothing_needed_nothing_read(model, pool, collate):
     model.register_forward_hook(lambda *_: pytest.fail("a forward pass was made"))
     assert read(model, pool, set(), collate) == {}
+
+
+def softmax(logits):
+    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return odds / odds.sum(axis=-1, keepdims=True)
+
+
+def test_the_last_layer_makes_the_probabilities_of_the_head_inputs(model, pool, collate):
+    found = read(model, pool, {"head_inputs", "probabilities"}, collate)
+    weight, bias = (p.detach().numpy() for p in (model.classifier.weight, model.classifier.bias))
+    np.testing.assert_allclose(softmax(found["head_inputs"] @ weight.T + bias), found["probabilities"], atol=1e-6)
+
+
+def test_head_inputs_of_an_adapted_head(make_model, pool, collate):
+    config = LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"], task_type="SEQ_CLS")
+    model = get_peft_model(make_model(), config)
+    layer = model.base_model.model.classifier.modules_to_save["default"]
+    torch.nn.init.normal_(layer.weight)
+    found = read(model, pool, {"head_inputs", "probabilities"}, collate)
+    logits = found["head_inputs"] @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    np.testing.assert_allclose(softmax(logits), found["probabilities"], atol=1e-5)
+
+
+def test_head_inputs_need_a_layer_whose_outputs_are_the_logits(pool, collate):
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 60, "num_labels": 3, "pad_token_id": 0}
+    last = AutoModelForSequenceClassification.from_config(GPT2Config(**sizes))
+    with pytest.raises(ValueError, match="chooses among its outputs"):
+        read(last, pool, {"head_inputs"}, collate)
+    with pytest.raises(ValueError, match="has no last linear layer"):
+        read(GPT2LMHeadModel(GPT2Config(**{**sizes, "num_labels": 2})), pool, {"head_inputs"}, collate)
+
+
+def test_passes_with_dropout_differ_and_repeat(model, pool, collate):
+    model.train()
+    state = torch.get_rng_state()
+    first = read(model, pool, {"mc_probabilities", "probabilities"}, collate, mc_passes=40)
+    assert torch.equal(state, torch.get_rng_state()) and all(module.training for module in model.modules())
+    again = read(model, pool, {"mc_probabilities"}, collate, mc_passes=40)
+    other = read(model, pool, {"mc_probabilities"}, collate, mc_passes=40, mc_seed=1)
+    assert first["mc_probabilities"].shape == (40, len(pool), 3)
+    np.testing.assert_array_equal(first["mc_probabilities"], again["mc_probabilities"])
+    assert (first["mc_probabilities"] != other["mc_probabilities"]).mean() > 0.9
+    assert np.unique(first["mc_probabilities"][:, 0, 0]).size == 40
+    off = np.abs(first["mc_probabilities"].mean(axis=0) - first["probabilities"])
+    assert off.max() < np.abs(first["mc_probabilities"] - first["probabilities"]).max() / 3
+    plain = read(model, pool, {"probabilities"}, collate)["probabilities"]
+    np.testing.assert_array_equal(first["probabilities"], plain)
+
+
+def test_what_is_dropped_depends_on_the_batch_and_not_on_what_was_read_before(model, pool, collate):
+    """The share of two processes, each read alone, is the same as in one."""
+    lengths = np.array([len(row) for row in pool["input_ids"]])
+    batches = signals_module._length_sorted_batches(lengths, 7)
+    whole = read(model, pool, {"mc_probabilities"}, collate, mc_passes=2)["mc_probabilities"]
+    model.eval()
+    for number in (3, 1):
+        rows = batches[number]
+        batch = collate([pool[i] for i in rows.tolist()])
+        with torch.no_grad():
+            alone = signals_module._with_dropout(model, batch, 2, (0, number))
+        np.testing.assert_array_equal(alone.numpy(), whole[:, rows].transpose(1, 0, 2))
+
+
+def test_batch_norms_keep_to_what_they_have_learnt(model, pool, collate):
+    model.classifier = torch.nn.Sequential(torch.nn.BatchNorm1d(16), model.classifier)
+    read(model, pool, {"mc_probabilities"}, collate, mc_passes=2)
+    assert model.classifier[0].num_batches_tracked == 0
+
+
+def test_a_model_without_dropout_is_refused(make_model, pool, collate):
+    model = make_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    with pytest.raises(ValueError, match="dropout changes nothing"):
+        read(model, pool, {"mc_probabilities"}, collate)

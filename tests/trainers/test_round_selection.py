@@ -26,11 +26,18 @@ class Watch:
         )
 
         def watched(rows):
-            if trainer.model.training:
+            if trainer.model.training and not self.reading:
                 self.epochs.setdefault(trainer._sampler.epoch, []).extend(places[tuple(r["input_ids"])] for r in rows)
             return collate(rows)
 
-        trainer.data_collator = watched
+        def read_with(*args, original=trainer.read_with):
+            self.reading = True
+            found = original(*args)
+            self.reading = False
+            return found
+
+        self.reading = False
+        trainer.data_collator, trainer.read_with = watched, read_with
 
 
 def weights(trainer):
@@ -43,8 +50,10 @@ def equal(first, second):
 
 @pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"all"}))
 @pytest.mark.parametrize(("rounds", "epochs", "budget"), [(1, 2, 24), (3, 3, 25), (2, 5, 7)])
-def test_unique_rows_trained_on_are_the_budget(make_trainer, strategy, rounds, epochs, budget):
-    trainer = make_trainer(strategy=strategy, rounds=rounds, num_train_epochs=epochs, budget=budget)
+def test_unique_rows_trained_on_are_the_budget(make_trainer, make_model, strategy, rounds, epochs, budget):
+    beside = {"committee": [make_model(1), make_model(2)]} if strategy == "committee" else {}
+    options = {"rounds": rounds, "num_train_epochs": epochs, "budget": budget}
+    trainer = make_trainer(strategy=strategy, trainer=beside, **options)
     watch = Watch(trainer)
     trainer.train()
     sizes = [row["size"] for row in trainer.ledger.rows]
