@@ -55,7 +55,7 @@ class MarginCoverage:
 
     temperature: float = 0.1
     shortlist: float = 20.0
-    trust: float = 0.5
+    trust: float = 0.25
 
     initial: ClassVar[str] = "facility_location"
 
