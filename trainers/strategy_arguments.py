@@ -1,9 +1,10 @@
 """From what a user gives as a strategy to the object that chooses."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
-from ..selection import Strategy, get_strategy
+from ..selection import WRAPPERS, Strategy, get_strategy
 
 
 AUTO = "auto"
@@ -35,9 +36,19 @@ def resolve_strategy(given: str | Strategy | None, name: str, hyperparameters: d
 def resolve_initial(name: str, strategy: Strategy) -> Strategy:
     """The strategy of the first round: the one called `name`, or where that is "auto" the one `strategy` asks for.
 
-    A strategy asks by an attribute `initial`, a name; one that does not gets `random`.
+    A strategy asks by an attribute `initial`, a name; one that does not gets `random`. A wrapper stays around it,
+    unless it reads predictions itself.
     """
-    return get_strategy(getattr(strategy, "initial", "random") if name == AUTO else name)
+    return _initial_of(strategy) if name == AUTO else get_strategy(name)
+
+
+def _initial_of(strategy: Strategy) -> Strategy:
+    if not isinstance(strategy, tuple(WRAPPERS.values())):
+        return get_strategy(getattr(strategy, "initial", "random"))
+    wrapper: Any = strategy
+    inner = _initial_of(wrapper.strategy)
+    wrapped: Strategy = replace(wrapper, strategy=inner)
+    return inner if "probabilities" in wrapped.needs else wrapped
 
 
 def json_object(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]:

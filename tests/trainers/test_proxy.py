@@ -224,3 +224,29 @@ def test_embeddings_of_another_backbone_or_pool_are_not_taken(make_trainer, make
     torch.nn.init.ones_(head.classifier.weight)
     radius(model=head)
     assert radius() == first and len(list((tmp_path / "cache").glob("*.npy"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("strategy", "first"),
+    [
+        ("margin_coverage", "FacilityLocation(neighbours=64)"),
+        ("margin", "Random(stratified=False)"),
+        (
+            "balanced:margin_coverage",
+            "Balanced(strategy=FacilityLocation(neighbours=64), by='labels', shares='equal')",
+        ),
+        ("noisy:margin", "Noisy(strategy=Random(stratified=False), temperature=0.25)"),
+    ],
+)
+def test_the_first_round_is_what_the_strategy_asks_for(make_trainer, strategy, first):
+    trainer = make_trainer(strategy=strategy, proxy="linear", rounds=2)
+    trainer.train()
+    assert trainer.ledger.rows[0]["strategy"] == first
+    assert trainer.ledger.rows[1]["strategy"] != first and len(trainer.ledger.selected) == 24
+
+
+def test_a_wrapper_that_reads_predictions_waits_for_them(make_trainer):
+    balanced = get_strategy("balanced:margin", balanced={"by": "predicted"})
+    trainer = make_trainer(strategy=balanced, proxy="linear", rounds=2)
+    trainer.train()
+    assert [row["strategy"].partition("(")[0] for row in trainer.ledger.rows] == ["Random", "Balanced"]
