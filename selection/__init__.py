@@ -72,7 +72,6 @@ __all__ = [
     "get_strategy",
     "k_center_greedy",
     "lexical_diversity",
-    "normalised_entropy",
     "predictability",
     "readability",
     "least_confidence",
