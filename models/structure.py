@@ -68,7 +68,7 @@ def embedding_modules(model: nn.Module) -> list[nn.Module]:
     for module in base.modules():
         if module is not base and any(child is words for child in module.children()) and not _holds_layers(module):
             return [module]
-    return [m for m in base.children() if isinstance(m, nn.Embedding)] or [words]
+    return [m for m in base.children() if m is words or isinstance(m, nn.Embedding)] or [words]
 
 
 def _holds_layers(module: nn.Module) -> bool:
