@@ -13,6 +13,7 @@ from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .signals import SIGNALS, read_signals, take_rows
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
+from .student import build_student
 
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LinearProbe",
     "backbone",
     "bagged_probabilities",
+    "build_student",
     "conditional_scores",
     "embedding_energy",
     "embedding_modules",
