@@ -84,12 +84,17 @@ def shrunk(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
     for name in _PER_LAYER:
         if getattr(config, name, None) is not None:
             setattr(new, name, [getattr(config, name)[i] for i in spaced(total, shape.layers)])
-    groups = getattr(config, "num_key_value_heads", None)
-    if groups:
-        most = config.num_attention_heads // groups
-        divisors = [k for k in range(1, shape.heads + 1) if shape.heads % k == 0]
-        new.num_key_value_heads = next(k for k in divisors if shape.heads // k <= most)
+    if getattr(config, "num_key_value_heads", None):
+        new.num_key_value_heads = _key_value_heads(config, shape.heads)[0]
     return new
+
+
+def _key_value_heads(config: PreTrainedConfig, heads: int) -> tuple[int, bool]:
+    """How many key-value heads `heads` queries get, and whether each serves no more queries than now."""
+    total = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    most = config.num_attention_heads // total
+    divisors = [k for k in range(1, min(heads, total) + 1) if heads % k == 0]
+    return next(((k, True) for k in divisors if heads // k <= most), (divisors[-1], False))
 
 
 def choose(
@@ -138,22 +143,22 @@ def _candidates(config: PreTrainedConfig, wanted: Mapping[str, int | None]) -> I
         depths.append(depth)
         depth = -(-depth // 2)
     for layers in [wanted["layers"]] if wanted["layers"] else depths:
-        for heads in _head_counts(full, width, wanted, own is not None):
+        for heads in _head_counts(config, full, wanted):
             ours = full.hidden_size * heads // full.heads if own else width * heads
             hidden = wanted["hidden_size"] or ours
             units = wanted["intermediate_size"] or max(1, full.intermediate_size * hidden // full.hidden_size)
             yield Shape(layers, hidden, heads, units)
 
 
-def _head_counts(full: Shape, width: int, wanted: Mapping[str, int | None], own: bool) -> list[int]:
+def _head_counts(config: PreTrainedConfig, full: Shape, wanted: Mapping[str, int | None]) -> list[int]:
     heads, hidden = wanted["heads"], wanted["hidden_size"]
     if heads:
         return [heads]
     if hidden is None:
-        return list(range(full.heads, 0, -1))
-    if own:
+        return [h for h in range(full.heads, 0, -1) if h == 1 or _key_value_heads(config, h)[1]]
+    if own_head_width(config):
         return [max(1, round(full.heads * hidden / full.hidden_size))]
-    return [next(h for h in range(max(1, hidden // width), 0, -1) if hidden % h == 0)]
+    return [next(h for h in range(max(1, hidden // head_width(config)), 0, -1) if hidden % h == 0)]
 
 
 def _told(shape: Shape) -> str:

@@ -37,13 +37,14 @@ def build_student(
 
     **`initialize="teacher"`.** Layers evenly spaced over the teacher's, the first and the last among them. With equal
     sizes weights are copied, so a student of all layers is the teacher, and one of fewer is the teacher without the
-    others. Where the student is narrower, the residual stream is projected on P [d_teacher, d_student], orthonormal
-    columns: the principal directions of the teacher's hidden states on `samples`, or without them of its word
-    embeddings. Matrices that read the stream become W P, those that write it Pᵀ W. Heads are kept whole, those whose
-    output matrices have the greatest norm; feed-forward units, by the product of their norms in and out. The weight
-    of a norm becomes the diagonal of Pᵀ diag(g) P, times the factor that makes up for the shorter vectors; for layer
-    norms P keeps the ones vector, so that the same mean is subtracted. No exact map exists for a narrower norm:
-    distillation has to close the gap. Elementwise non-linear heads (poolers) lose more by the rotation than the rest.
+    others. Where the student is narrower, its residual stream is the part of the teacher's coordinates with the most
+    energy in the hidden states on `samples`, or without them in the word embeddings. With `samples`, matrices that
+    read the stream also take in what a ridge regression tells of the dropped coordinates from the kept ones. Norms
+    keep their weights, times the factor that makes up for the shorter vectors. Heads are kept whole, those whose
+    output matrices have the greatest norm; feed-forward units, by the product of their norms in and out.
+    Coordinates, not principal components: rotating the stream would need a dense matrix in every norm, and what a
+    diagonal one can hold of it scored far worse on a trained BERT. No exact map to a narrower model exists:
+    distillation has to close the gap, and depth is the cheaper thing to cut.
 
     Args:
         teacher: a Transformers model, perhaps wrapped or factorised, or a config that names its class in
@@ -55,8 +56,8 @@ def build_student(
         embedding_rank: factorise the student's word embeddings by `factorize_embeddings` with this rank.
         max_parameters: the budget, all parameters counted once.
         initialize: `"random"`, or `"teacher"`.
-        samples: batches of model inputs (`input_ids`, `attention_mask`, …) for P; a few hundred tokens per dimension
-            suffice. Only read if the student is narrower.
+        samples: batches of model inputs (`input_ids`, `attention_mask`, …) to choose coordinates by, some ten tokens
+            for each coordinate. Only read if weights are taken from the teacher and the student is narrower.
         seed: of the random initialisation; the global generators are left as they were.
 
     Returns:

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .shapes import spaced
-from .tables import top_directions
 
 
 # Names under which architectures keep the matrices of a layer. Group 1 is the block they belong to, the same for the
@@ -51,9 +50,8 @@ def transplant(
         ValueError: a parameter of the student has no counterpart, or its shape changes in a way that is not known.
     """
     width = student.config.hidden_size
-    projection, gain = _projection(teacher, width, samples, centred=_centred(student))
     modules = dict(teacher.named_modules(remove_duplicate=False))
-    units = _Units(modules, heads, projection)
+    units = _Units(modules, heads, _stream(teacher, width, samples))
     source = dict(teacher.named_parameters(remove_duplicate=False)) | dict(teacher.named_buffers())
     targets = dict(student.named_parameters()) | dict(student.named_buffers())
     names = _pairing(teacher, student)
@@ -65,7 +63,7 @@ def transplant(
             owner, _, leaf = origin.rpartition(".")
             value = source[origin].detach()
             if value.shape != target.shape:
-                value = units.mapped(owner, leaf, value, target.shape, gain)
+                value = units.mapped(owner, leaf, value, target.shape)
             if value.shape != target.shape:
                 raise ValueError(
                     f"`teacher` has `{origin}` of shape {tuple(source[origin].shape)}, a kind of module whose width "
@@ -92,35 +90,37 @@ def _pairing(teacher: nn.Module, student: nn.Module) -> Any:
     return origin
 
 
-def _centred(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.LayerNorm) for module in model.modules())
+class Stream(NamedTuple):
+    """How a narrower residual stream stands for the teacher's.
+
+    Attributes:
+        kept: indices [d_s] of the teacher's coordinates that the student has, in order.
+        read: [d_t, d_s]; the teacher's state is estimated as `read` @ the student's.
+        gain: factor on norms: a norm gives every vector length √width, so that fewer coordinates come out longer or
+            shorter than the same coordinates in the teacher.
+    """
+
+    kept: Tensor
+    read: Tensor
+    gain: float
 
 
-def _projection(
-    teacher: PreTrainedModel, width: int, samples: Iterable[Any] | None, *, centred: bool
-) -> tuple[Tensor | None, float]:
-    """Orthonormal columns [d_t, d_s] and the gain that norms need, or None and 1 where the width stays."""
+def _stream(teacher: PreTrainedModel, width: int, samples: Iterable[Any] | None) -> Stream | None:
+    """The coordinates that tell most, and the regression of all of them on these; None where the width stays."""
     table = teacher.get_input_embeddings().get_parameter("weight")
     full = table.shape[1]
     if full == width:
-        return None, 1.0
+        return None
     states = table.detach().double() if samples is None else _hidden_states(teacher, samples)
-    if not centred:
-        energies, directions = top_directions(states)
-        kept = directions[:, :width]
-        share = (energies[:width].sum() / energies.sum()).item()
-    else:
-        # Layer norm subtracts the mean, a multiple of the ones vector: that direction is kept, and turned onto the
-        # ones vector of the student, so that the student's norm subtracts what the teacher's does.
-        ones = states.new_full((full, 1), full**-0.5)
-        energies, directions = top_directions(states - (states @ ones) @ ones.T)
-        mirror = states.new_full((width, 1), width**-0.5)
-        mirror[0] -= 1
-        turn = torch.eye(width).to(states) - 2 * mirror @ mirror.T / (mirror * mirror).sum().clamp(min=1e-12)
-        kept = torch.cat([ones, directions[:, : width - 1]], dim=1) @ turn
-        share = (energies[: width - 1].sum() / energies.sum()).item()
-    # A norm gives every vector length √width, so the student's come out shorter than the teacher's, projected.
-    return kept, math.sqrt(share * full / width)
+    gram = states.T @ states
+    kept = gram.diagonal().topk(width).indices.sort().values
+    share = (gram.diagonal()[kept].sum() / gram.trace()).item()
+    read = torch.zeros(full, width).to(gram)
+    if samples is not None:
+        ridge = 0.1 * gram.trace() / full * torch.eye(width).to(gram)
+        read = torch.linalg.solve(gram[kept][:, kept] + ridge, gram[kept]).T.contiguous()
+    read[kept] = torch.eye(width).to(gram)
+    return Stream(kept, read, math.sqrt(share * full / width))
 
 
 def _hidden_states(teacher: PreTrainedModel, samples: Iterable[Any]) -> Tensor:
@@ -148,19 +148,15 @@ def _hidden_states(teacher: PreTrainedModel, samples: Iterable[Any]) -> Tensor:
 class _Units:
     """What of the teacher's heads and feed-forward units is kept, and the map of each tensor onto it."""
 
-    def __init__(
-        self, modules: Mapping[str, nn.Module], heads: tuple[Heads, Heads], projection: Tensor | None
-    ) -> None:
-        self.modules, (self.teacher, self.student), self.projection = modules, heads, projection
+    def __init__(self, modules: Mapping[str, nn.Module], heads: tuple[Heads, Heads], stream: Stream | None) -> None:
+        self.modules, (self.teacher, self.student), self.stream = modules, heads, stream
         self.shared = any(_RELATIVE_BIAS.match(name) for name in modules)
         self.kept: dict[str, Tensor] = {}
 
-    def mapped(self, owner: str, leaf: str, value: Tensor, shape: torch.Size, gain: float) -> Tensor:
+    def mapped(self, owner: str, leaf: str, value: Tensor, shape: torch.Size) -> Tensor:
         """`value` of module `owner`, brought to `shape` where the roles of its axes are known."""
         module = self.modules[owner]
         outputs, inputs = (1, 0) if isinstance(module, Conv1D) and leaf == "weight" else (0, 1)
-        if leaf == "weight" and value.dim() == 1:
-            return self._norm(value) * gain
         attention_in, attention_out = _ATTENTION_IN.match(owner), _ATTENTION_OUT.match(owner)
         unit_in, unit_out = self._feed_forward(owner)
         if relative := _RELATIVE_BIAS.match(owner):
@@ -178,19 +174,16 @@ class _Units:
             elif unit_out and side == "in":
                 value = value.index_select(axis, self._units(unit_out, value.shape[axis], shape[axis]))
             else:
-                value = self._projected(value, axis)
-        return value
+                value = self._narrowed(value, axis, reads=side == "in" and not isinstance(module, nn.Embedding))
+        is_norm = leaf == "weight" and value.dim() == 1
+        return value * self.stream.gain if self.stream and is_norm else value
 
-    def _norm(self, weight: Tensor) -> Tensor:
-        """The diagonal of Pᵀ diag(weight) P, the nearest to it that a norm can hold."""
-        if self.projection is None or len(weight) != len(self.projection):
-            return weight
-        return ((self.projection**2).T @ weight.to(self.projection)).to(weight)
-
-    def _projected(self, value: Tensor, axis: int) -> Tensor:
-        if self.projection is None or value.shape[axis] != len(self.projection):
+    def _narrowed(self, value: Tensor, axis: int, *, reads: bool) -> Tensor:
+        if self.stream is None or value.shape[axis] != len(self.stream.read):
             return value
-        return (value.to(self.projection).movedim(axis, -1) @ self.projection).movedim(-1, axis).to(value)
+        if not reads:
+            return value.index_select(axis, self.stream.kept)
+        return (value.to(self.stream.read).movedim(axis, -1) @ self.stream.read).movedim(-1, axis).to(value)
 
     def _feed_forward(self, owner: str) -> tuple[str | None, str | None]:
         if _ATTENTION_IN.match(owner) or _ATTENTION_OUT.match(owner):
