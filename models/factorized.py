@@ -221,16 +221,13 @@ def merge_embeddings(model: nn.Module) -> nn.Module:
         ValueError: `model` is not factorised.
     """
     inner = plain_model(model)
-    owners = {id(m): m for m in inner.modules() if isinstance(m, FactorizedEmbedding)}
+    owners = [m for m in inner.modules() if isinstance(m, FactorizedEmbedding)]
     if not owners:
         raise ValueError(f"`model` has no factorised embeddings to merge: {type(inner).__name__}")
-    for words in owners.values():
+    for words in owners:
         slots = [n for n, m in inner.named_modules(remove_duplicate=False) if m is words]
-        heads = [
-            name
-            for name, module in inner.named_modules()
-            if isinstance(module, FactorizedHead) and module.codes is words.codes
-        ]
+        tied = [m for m in inner.modules() if isinstance(m, FactorizedHead) and m.codes is words.codes]
+        heads = [n for n, m in inner.named_modules() if m in tied]
         plain = words.merge()
         for name in slots:
             inner.set_submodule(name, plain)
@@ -248,11 +245,10 @@ def merge_embeddings(model: nn.Module) -> nn.Module:
 def embedding_energy(model: nn.Module) -> Tensor:
     """The share of the word embeddings' squared norm that each rank keeps, [d], from rank 1 to d; the last is 1.
 
-    √(1 − share) is the relative Frobenius error at that rank. Costs the decomposition, not the factorisation.
+    √(1 − share) is the relative Frobenius error at that rank.
 
     Raises:
-        TypeError: `model` is no Transformers model.
-        AttributeError: it is factorised, so that it has no table.
+        AttributeError: `model` is factorised, so that it has no table.
 
     Example:
         >>> from transformers import BertConfig, BertModel
@@ -288,12 +284,10 @@ def _factorized(old: nn.Embedding, rank: int, *, fill: bool) -> FactorizedEmbedd
             old.padding_idx,
             scale=float(scale),
             embedding_class=type(old),
-            device="meta" if table.is_meta else table.device,
+            device=table.device,
             dtype=table.dtype,
         )
-    words.codes.requires_grad_(table.requires_grad)
-    words.projection.requires_grad_(table.requires_grad)
-    words.train(old.training)
+    words.requires_grad_(table.requires_grad).train(old.training)
     if fill and not table.is_meta:
         with gathered(table), torch.no_grad():
             energies, directions = top_directions(table)
