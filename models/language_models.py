@@ -151,6 +151,7 @@ class PositionLogits:
         return called[0]
 
     def _check_direction(self, beginnings: Tensor) -> None:
+        beginnings = beginnings.detach()
         difference = float((beginnings[0] - beginnings[1]).abs().max())
         looks_ahead = difference > torch.finfo(self._inner.dtype).eps ** 0.5 * 0.03 * float(beginnings.abs().max())
         if looks_ahead == (self.kind == "masked"):

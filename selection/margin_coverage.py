@@ -37,7 +37,10 @@ class MarginCoverage:
     are the weights w; the column `shortlisted` marks the shortlist. Picks that tie within float32 rounding are taken
     by id.
 
-    Prefer it with labels at hand, in about 20 rounds (see docs/margin_coverage.md).
+    Prefer it in about 20 rounds of a linear proxy. At 10 %, as the share of a linear model's full accuracy, it kept
+    96.8 % on 77 classes and 99.3 % on two (random 90.3 and 92.2 %, margin 95.3 and 95.1 %). It fails where it is
+    deprived: with trust 0 it kept 95.4 % on the two classes; read from a model whose predictions mean nothing yet it is
+    plain coverage; and a fine-tuned transformer gains less than a linear model (RESULTS.md; docs/margin_coverage.md).
 
     Args:
         temperature: width of the kernel, above 0. Near 0 it ranks by weight; large, it is weighted coverage.
@@ -64,7 +67,6 @@ class MarginCoverage:
             raise ValueError(f"`temperature` must be above 0, got {self.temperature}.")
         if not 1 <= self.shortlist < np.inf:
             raise ValueError(f"`shortlist` must be at least 1, got {self.shortlist}: it holds shortlist · k rows.")
-
         if not 0 <= self.trust < np.inf:
             raise ValueError(f"`trust` must be at least 0, got {self.trust}.")
 
