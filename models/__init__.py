@@ -10,6 +10,7 @@ from .factorized import (
     merge_embeddings,
 )
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
+from .passes import evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .signals import SIGNALS, read_signals, take_rows
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
@@ -28,6 +29,7 @@ __all__ = [
     "conditional_scores",
     "embedding_energy",
     "embedding_modules",
+    "evaluating",
     "factorize_embeddings",
     "freeze",
     "head_parameters",
@@ -37,6 +39,7 @@ __all__ = [
     "plain_model",
     "read_language_scores",
     "read_signals",
+    "rng_neutral",
     "set_head_dropout",
     "take_rows",
     "transformer_layers",

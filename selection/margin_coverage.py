@@ -39,8 +39,8 @@ class MarginCoverage:
 
     Prefer it in about 20 rounds of a linear proxy. At 10 %, as the share of a linear model's full accuracy, it kept
     96.8 % on 77 classes and 99.3 % on two (random 90.3 and 92.2 %, margin 95.3 and 95.1 %). It fails where it is
-    deprived: with trust 0 it kept 95.4 % on the two classes; read from a model whose predictions mean nothing yet it is
-    plain coverage; and a fine-tuned transformer gains less than a linear model (RESULTS.md; docs/margin_coverage.md).
+    deprived: with trust 0 it kept 95.4 % on the two classes, and read from a model whose predictions mean nothing yet
+    it is plain coverage. A fine-tuned transformer gains less than a linear model (docs/margin_coverage.md).
 
     Args:
         temperature: width of the kernel, above 0. Near 0 it ranks by weight; large, it is weighted coverage.

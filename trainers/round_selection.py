@@ -343,6 +343,7 @@ class RoundSelectionTrainer(ReliableTrainer):
         return super().num_examples(dataloader)
 
     def _before_training(self, checkpoint: Path | None) -> None:
+        super()._before_training(checkpoint)
         if self.train_dataset is None:
             return
         self._chooser = self._make_chooser()
@@ -353,6 +354,7 @@ class RoundSelectionTrainer(ReliableTrainer):
             self.ledger = found
 
     def _write_to_checkpoint(self, folder: Path) -> None:
+        super()._write_to_checkpoint(folder)
         self.ledger.save(folder)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
