@@ -113,7 +113,7 @@ def top_k_soft_loss(student_logits: Tensor, indices: Tensor, log_probabilities: 
     scaled, indices = _float(student_logits) / temperature, indices.long()
     log_all = scaled.logsumexp(-1)
     log_p = _finite(_float(log_probabilities))
-    divergence = (log_p.exp() * (log_p - scaled.gather(1, indices) + log_all[:, None])).sum()
+    divergence = (log_p.exp() * (log_p - (scaled.gather(1, indices) - log_all[:, None]))).sum()
     if indices.shape[1] < student_logits.shape[1]:
         rest = remaining_mass(log_p)
         log_rest = scaled.scatter(1, indices, -math.inf).logsumexp(-1) - log_all

@@ -3,14 +3,6 @@
 Rows are worked off in chunks. The logits of a chunk are computed once, turned in place into the gradient of the hard
 and the soft part together, multiplied into the gradients of hidden states and head, and overwritten by the next
 chunk. So memory beyond the gradients themselves does not grow with the number of rows, and nothing is computed twice.
-
-With q = softmax(z / T) of the student, p of the teacher, and y one-hot,
-
-    d ΣCE / dz        = softmax(z) - y
-    d T²·ΣKL / dz     = T · (q - p)
-    d T²·ΣKL_top / dz = T · (q - p) at the teacher's k classes, T · (Q - P) · q / Q elsewhere,
-
-where P and Q are the masses that teacher and student give to all other classes together.
 """
 
 import math
@@ -21,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .distillation_losses import TopK, check_temperature, remaining_mass
-from .teacher_rows import TeacherRows, check_head, tiles, write_logits
+from .distillation_losses import TopK, check_temperature
+from .logit_gradients import IGNORED, Weighting, differentiate_
+from .teacher_rows import TeacherRows, check_head, write_logits
 
 
 CHUNK_ELEMENTS = 2**24  # 64 MiB of float32
-IGNORED = -100
 
 Teacher = TopK | TeacherRows | None
 
@@ -44,14 +36,6 @@ class FusedLoss:
     loss: Tensor
     hard: Tensor
     soft: Tensor
-
-
-@dataclass(frozen=True)
-class _Weighting:
-    temperature: float
-    soft: float
-    hard: float
-    chunk_rows: int
 
 
 def fused_distillation(
@@ -94,6 +78,7 @@ def fused_distillation(
             weight is negative, both are 0, or `teacher` is None with a soft weight.
 
     >>> hidden, weight = torch.eye(2, requires_grad=True), torch.zeros(4, 2)
+    >>> from tithe.trainers import DenseTeacher
     >>> teacher = DenseTeacher(torch.zeros(2, 4), temperature=2.0)
     >>> labels = torch.tensor([3, -100])
     >>> parts = fused_distillation(
@@ -107,15 +92,15 @@ def fused_distillation(
         hidden, weight = hidden.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     check_head(hidden, weight, bias)
-    _check_rows(labels, teacher, len(hidden), len(weight), temperature, soft_weight)
     _check_numbers(temperature, soft_weight, hard_weight, chunk_rows)
-    rows = chunk_rows or max(1, CHUNK_ELEMENTS // len(weight))
-    weighting = _Weighting(temperature, soft_weight, hard_weight, rows)
+    _check_rows(labels, teacher, len(hidden), len(weight), temperature, soft_weight)
+    weighting = Weighting(temperature, soft_weight, hard_weight)
+    size = chunk_rows or max(1, CHUNK_ELEMENTS // len(weight))
     parts = (hidden, weight, bias)
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in parts):
-        return FusedLoss(*_Fused.apply(*parts, labels, teacher, weighting, denominator))
+        return FusedLoss(*_Fused.apply(*parts, labels, teacher, weighting, size, denominator))
     with torch.no_grad():
-        hard, soft, _ = _work_off(*parts, labels, teacher, weighting, (False, False, False))
+        hard, soft, _ = _work_off(*parts, labels, teacher, weighting, size, (False, False, False))
     return FusedLoss((hard_weight * hard + soft_weight * soft) / denominator, hard, soft)
 
 
@@ -128,14 +113,13 @@ class _Fused(torch.autograd.Function):
         bias: Tensor | None,
         labels: Tensor,
         teacher: Teacher,
-        weighting: _Weighting,
+        weighting: Weighting,
+        size: int,
         denominator: float | Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(hidden, weight, bias, labels)
-        ctx.teacher, ctx.weighting, ctx.denominator = teacher, weighting, denominator
-        hard, soft, ctx.gradients = _work_off(
-            hidden, weight, bias, labels, teacher, weighting, ctx.needs_input_grad[:3]
-        )
+        ctx.work, ctx.denominator = (teacher, weighting, size, ctx.needs_input_grad[:3]), denominator
+        hard, soft, ctx.gradients = _work_off(hidden, weight, bias, labels, *ctx.work)
         ctx.mark_non_differentiable(hard, soft)
         return (weighting.hard * hard + weighting.soft * soft) / denominator, hard, soft
 
@@ -147,14 +131,12 @@ class _Fused(torch.autograd.Function):
         # graph must not find them changed, and keeping a copy for that rare case would double their memory.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            *_, gradients = _work_off(
-                hidden, weight, bias, labels, ctx.teacher, ctx.weighting, ctx.needs_input_grad[:3]
-            )
+            gradients = _work_off(hidden, weight, bias, labels, *ctx.work)[2]
         scaled = [
             None if gradient is None else gradient.mul_(scale / ctx.denominator).to(hidden.dtype)
             for gradient in gradients
         ]
-        return (*scaled, None, None, None, None)
+        return (*scaled, None, None, None, None, None)
 
 
 def _work_off(
@@ -163,11 +145,12 @@ def _work_off(
     bias: Tensor | None,
     labels: Tensor,
     teacher: Teacher,
-    weighting: _Weighting,
+    weighting: Weighting,
+    size: int,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """ΣCE, T²·ΣKL, and of their weighted sum the gradients by hidden, weight and bias; None for those not needed."""
-    rows, size = len(hidden), weighting.chunk_rows
+    rows = len(hidden)
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     losses = hidden.new_zeros(2, rows, dtype=dtype)
     gradients = [
@@ -179,14 +162,15 @@ def _work_off(
     probabilities = None if soft is None or isinstance(soft, TopK) else torch.empty_like(buffer)
     for start in range(0, rows, size):
         stop = min(start + size, rows)
-        logits, known = buffer[: stop - start], None
+        logits = buffer[: stop - start]
+        known: TopK | Tensor | None = None
         write_logits(hidden[start:stop], weight, bias, logits)
         if isinstance(soft, TopK):
             known = TopK(soft.indices[start:stop], soft.log_probabilities[start:stop])
         elif soft is not None and probabilities is not None:
-            known = probabilities[: stop - start]
-            soft.chunk(start, stop, known)
-        _differentiate_(logits, labels[start:stop], known, weighting, losses[:, start:stop], any(needed))
+            known = dense = probabilities[: stop - start]
+            soft.chunk(start, stop, dense)
+        differentiate_(logits, labels[start:stop], known, weighting, losses[:, start:stop], any(needed))
         _multiply(logits, hidden[start:stop], weight, gradients, start)
     hard, kl = losses.sum(1)
     return hard, kl * weighting.temperature**2, gradients
@@ -209,105 +193,6 @@ def _multiply(change: Tensor, hidden: Tensor, weight: Tensor, gradients: list[Te
             by_hidden[start : start + len(change)] = change @ weight
         if by_weight is not None:
             by_weight.add_(change.t() @ hidden)
-
-
-def _differentiate_(
-    logits: Tensor,
-    labels: Tensor,
-    known: TopK | Tensor | None,
-    weighting: _Weighting,
-    losses: Tensor,
-    gradient: bool,
-) -> None:
-    """Turn a chunk of logits into the gradient by them, and write cross-entropy and KL [2, rows] of its rows."""
-    start = 0
-    spare = None
-    both = weighting.hard > 0 and known is not None
-    for tile in tiles(logits):
-        rows = slice(start, start + len(tile))
-        if both and weighting.temperature != 1 and spare is None:
-            spare = torch.empty_like(tile)
-        part = TopK(known.indices[rows], known.log_probabilities[rows]) if isinstance(known, TopK) else None
-        target = known[rows] if isinstance(known, Tensor) else part
-        _tile_(tile, labels[rows], target, weighting, losses[:, rows], spare, gradient)
-        start += len(tile)
-
-
-def _tile_(
-    z: Tensor,
-    labels: Tensor,
-    target: TopK | Tensor | None,
-    weighting: _Weighting,
-    losses: Tensor,
-    spare: Tensor | None,
-    gradient: bool,
-) -> None:
-    """`_differentiate_` for rows that fit the cache. `spare` [rows, c] is there if two softmaxes are needed."""
-    temperature, active = weighting.temperature, (labels != IGNORED)[:, None]
-    classes = labels.clamp(min=0)[:, None].long()
-    share, of_label = active * weighting.hard, z.gather(1, classes)
-    softer, log_sum = z if spare is None else spare[: len(z)], None
-    if target is not None:
-        if softer is not z or temperature != 1:
-            torch.mul(z, 1 / temperature, out=softer)
-        # One softmax serves both parts where they share the logits, at T = 1; then `share` rides along with the soft.
-        along = share if softer is z else torch.zeros_like(share)
-        by_soft = _top_k_ if isinstance(target, TopK) else _dense_
-        losses[1], log_sum = by_soft(softer, target, weighting.soft * temperature, along, gradient)
-    if weighting.hard:
-        if target is None or softer is not z:
-            log_sum = _hard_(z, share, gradient)
-        losses[0] = torch.where(active, log_sum - of_label, 0)[:, 0]
-    if gradient:
-        if weighting.hard:
-            z.scatter_add_(1, classes, -share.to(z.dtype))
-        if target is not None and softer is not z:
-            z.add_(softer)
-
-
-def _hard_(z: Tensor, share: Tensor, gradient: bool) -> Tensor:
-    """z becomes share · softmax(z); returns the log-sum-exp of z [rows, 1]."""
-    top = z.amax(-1, keepdim=True)
-    total = z.sub_(top).exp_().sum(-1, keepdim=True)
-    if gradient:
-        z.mul_(share / total)
-    return top + total.log()
-
-
-def _dense_(u: Tensor, log_p: Tensor, soft: float, along: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    """u becomes (soft + along) · q - soft · p; returns KL [rows] and the log-sum-exp of u. `log_p` is used up."""
-    top = u.amax(-1, keepdim=True)
-    u.sub_(top)
-    log_p.clamp_(min=torch.finfo(log_p.dtype).min)  # a class ruled out must not make 0 · inf
-    p = log_p.exp()
-    divergence = log_p.sub_(u).mul_(p).sum(-1)
-    total = u.exp_().sum(-1, keepdim=True)
-    log_total = total.log()
-    if gradient:
-        u.mul_((soft + along) / total).sub_(p.mul_(soft))
-    return divergence + log_total[:, 0], top + log_total
-
-
-def _top_k_(u: Tensor, target: TopK, soft: float, along: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
-    """`_dense_` for a teacher known by its largest probabilities. The rest is summed apart, so nothing cancels."""
-    least = torch.finfo(u.dtype).min
-    indices, log_p = target.indices.long(), target.log_probabilities.to(u.dtype).clamp(min=least)
-    p, u_k = log_p.exp(), u.gather(1, indices)
-    u.scatter_(1, indices, -math.inf)
-    top = u.amax(-1, keepdim=True).clamp(min=least)
-    total = u.sub_(top).exp_().sum(-1, keepdim=True)
-    log_others = top + total.log()
-    log_sum = torch.logaddexp(u_k.logsumexp(-1, keepdim=True), log_others)
-    q = (u_k - log_sum).exp()
-    divergence = (p * (log_p - u_k + log_sum)).sum(-1)
-    if indices.shape[1] < u.shape[1]:
-        rest, log_q = remaining_mass(log_p)[:, None], log_others - log_sum
-        divergence += (torch.xlogy(rest, rest) - rest * log_q)[:, 0]
-        if gradient:
-            u.mul_(((soft + along) * log_q.exp() - soft * rest) / total)
-    if gradient:
-        u.scatter_add_(1, indices, (soft + along) * q - soft * p)
-    return divergence, log_sum
 
 
 def _check_rows(

@@ -32,7 +32,7 @@ class DenseTeacher:
 
     def __init__(self, logits: Tensor, temperature: float = 1.0) -> None:
         check_temperature(temperature)
-        self.logits = logits
+        self.logits = logits.detach()
         self.temperature = temperature
         self.rows, self.classes = logits.shape
 
