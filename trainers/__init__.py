@@ -8,17 +8,25 @@ from .reliable import ReliableTrainer
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
 from .rounds import RoundCallback
 from .sampler import RoundSampler
+from .tag_schemes import BioReport, check_bio, detect_scheme, to_iob2
+from .word_labels import align_labels_with_tokens, tokenize_and_align
 
 
 __all__ = [
+    "BioReport",
     "Ledger",
     "ReliableTrainer",
     "RoundCallback",
     "RoundSampler",
     "RoundSelectionConfig",
     "RoundSelectionTrainer",
+    "align_labels_with_tokens",
+    "check_bio",
     "classification_loss",
+    "detect_scheme",
     "finished_checkpoints",
     "is_finished",
     "last_finished_checkpoint",
+    "to_iob2",
+    "tokenize_and_align",
 ]
