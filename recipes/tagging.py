@@ -31,8 +31,8 @@ class TaggingData:
     follow by name. `fingerprint` is a hash of the content: words, labels, their order and `names`. `report` has, per
     split as it is, `rows`, `words` and `entities` (counts by type); counted before anything was removed or subset,
     `duplicates` as in `ClassificationData` (a text is a sentence), `empty` (sentences without words, left out) and
-    `misaligned` (labels I-X that continue nothing, kept; `misaligned_examples` says where, with rows from 0); the `scheme` found, how
-    many labels were `converted` to IOB2, and which splits were `made` from train.
+    `misaligned` (labels I-X that continue nothing, kept; `misaligned_examples` says where, with rows from 0); the
+    `scheme` found, how many labels were `converted` to IOB2, and which splits were `made` from train.
     """
 
     train: Dataset

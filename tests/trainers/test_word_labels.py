@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
+from tithe.evaluation import EntityMetrics, entity_metrics, keep_predictions
 from tithe.trainers import align_labels_with_tokens, tokenize_and_align
 
 
@@ -118,3 +127,38 @@ def test_bad_examples_are_refused(tokenizer):
         tokenize_and_align({"words": [["in"], ["in", "in"]], "labels": [[2], [2]]}, tokenizer, names=NAMES)
     with pytest.raises(TypeError, match="`tokenizer` must be a fast one"):
         tokenize_and_align(EXAMPLES, lambda words: words, names=NAMES)
+
+
+def test_a_trainer_scores_words(tokenizer, tmp_path):
+    rows = {
+        "words": [["Annette", "lives", "in", "Paris"], ["Paris", "in", "Ann"], ["in"], ["Anne", "Paris"]],
+        "labels": [[1, 2, 2, 3], [3, 2, 1], [2], [1, 4]],
+    }
+    tokens = Dataset.from_dict(rows).map(
+        tokenize_and_align, batched=True, remove_columns=["words", "labels"],
+        fn_kwargs={"tokenizer": tokenizer, "names": NAMES, "scheme": "first"},
+    )  # fmt: skip
+    set_seed(3)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        num_labels=len(NAMES), initializer_range=1.0,
+    )  # fmt: skip
+    model = BertForTokenClassification(config).eval()
+    trainer = Trainer(
+        model,
+        TrainingArguments(str(tmp_path), per_device_eval_batch_size=2, report_to="none", use_cpu=True),
+        eval_dataset=tokens,
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        compute_metrics=EntityMetrics(NAMES),
+        preprocess_logits_for_metrics=keep_predictions,
+    )
+    measured = trainer.evaluate()
+    predictions = []
+    for words in rows["words"]:  # word by word, one sentence at a time
+        encoded = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+        classes = model(**encoded).logits[0].argmax(-1).tolist()
+        ids = encoded.word_ids(0)
+        predictions.append([NAMES[classes[ids.index(word)]] for word in range(len(words))])
+    expected = entity_metrics(predictions, [[NAMES[k] for k in labels] for labels in rows["labels"]])
+    assert {name: measured[f"eval_{name}"] for name in expected} == expected
+    assert expected["entities"] == 5 and 0 < expected["accuracy"] < 1
