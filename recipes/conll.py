@@ -31,7 +31,7 @@ def read_conll(path: str, columns: Columns, storage_options: Mapping[str, Any] |
     labels: list[list[str]] = []
     with opened(path, storage_options) as file:
         try:
-            for sentence in _sentences(path, io.TextIOWrapper(file, encoding="utf-8-sig", newline="\n"), columns):
+            for sentence in _sentences(path, io.TextIOWrapper(file, encoding="utf-8-sig"), columns):
                 words.append([word for word, _ in sentence])
                 labels.append([label for _, label in sentence])
         except UnicodeDecodeError as error:
@@ -47,7 +47,7 @@ def _sentences(path: str, lines: io.TextIOWrapper, columns: Columns) -> Iterator
     separator, width = None, 0
     sentence: list[tuple[str, str]] = []
     for number, text in enumerate(lines, start=1):
-        line = text.rstrip("\r\n")
+        line = text.rstrip("\n")
         if not line.strip() or line.startswith(_DOCUMENT):
             if sentence:
                 yield sentence

@@ -171,6 +171,19 @@ def test_made_splits_are_deterministic_stratified_and_disjoint(tmp_path: Path) -
     assert small.report["rows"] == {"train": 40, "validation": 4, "test": 4}
 
 
+def test_the_fingerprint_is_that_of_words_labels_and_names(tmp_path: Path) -> None:
+    swapped = {"B-PER": "B-LOC", "I-PER": "I-LOC"}
+    labels = [*ROWS[1:], {**ROWS[0], "ner_tags": [swapped.get(tag, tag) for tag in ROWS[0]["ner_tags"]]}]
+    variants = [
+        load(write_jsonl(tmp_path / "a.jsonl", [*ROWS[1:], ROWS[0]])),
+        load(write_jsonl(tmp_path / "b.jsonl", labels)),
+        load(write_jsonl(tmp_path / "c.jsonl", [*ROWS[1:], {**ROWS[0], "tokens": ["Ann", "Li", "met", "0"]}])),
+        load(write_jsonl(tmp_path / "d.jsonl", [*ROWS[1:], ROWS[0]]), label_names=NAMES[::-1]),
+    ]
+    assert variants[0].report["entities"] != variants[1].report["entities"]
+    assert len({data.fingerprint for data in variants}) == 4
+
+
 def test_sentences_without_words_are_left_out_and_counted(tmp_path: Path) -> None:
     data = load(write_jsonl(tmp_path / "t.jsonl", [{"tokens": [], "ner_tags": []}, *ROWS]))
     assert data.report["empty"] == {"train": 1} and sum(data.report["rows"].values()) == len(ROWS)
