@@ -23,6 +23,9 @@ from .comparison import (
     time_rows,
 )
 from .comparison_figures import budget_curves, overlap_matrix, seed_scores
+from .entities import EntityMetrics, entity_metrics, entity_spans, entity_table, keep_predictions, tag_rows
+from .entity_errors import entity_errors, match_entities, token_confusion, token_ids
+from .entity_page import TaggedSentence, entity_page
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
 from .files import atomic_path, to_plain, write_atomic, write_json_lines
 from .memory import PeakMemory
@@ -48,10 +51,12 @@ __all__ = [
     "ClassificationMetrics",
     "ComparedRun",
     "Difference",
+    "EntityMetrics",
     "PeakMemory",
     "Section",
     "SplitPredictions",
     "Spread",
+    "TaggedSentence",
     "atomic_path",
     "budget_curves",
     "budget_text",
@@ -62,12 +67,19 @@ __all__ = [
     "confusion_matrix",
     "csv_text",
     "difference_rows",
+    "entity_errors",
+    "entity_metrics",
+    "entity_page",
+    "entity_spans",
+    "entity_table",
     "environment",
     "expected_calibration_error",
     "jaccard",
+    "keep_predictions",
     "learning_curve",
     "loss_curve",
     "markdown_table",
+    "match_entities",
     "mean_overlaps",
     "model_card",
     "overlap_matrix",
@@ -83,8 +95,11 @@ __all__ = [
     "seed_scores",
     "softmax",
     "spread",
+    "tag_rows",
     "time_rows",
     "to_plain",
+    "token_confusion",
+    "token_ids",
     "write_atomic",
     "write_json_lines",
     "write_predictions",

@@ -88,7 +88,7 @@ def _section(part: Section, number: int) -> str:
         f"<h2>{escape(part.title)}</h2>",
         _paragraphs(part.text),
         _facts(part.facts),
-        _table(part.table, part.title),
+        html_table(part.table, part.title),
         _figures(part.figures),
         "</section>",
     ]
@@ -107,7 +107,8 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return _scrolling(f'<table class="facts"><tbody>\n{_joined(lines)}\n</tbody></table>') if lines else ""
 
 
-def _table(rows: Sequence[Mapping[str, Any]], label: str) -> str:
+def html_table(rows: Sequence[Mapping[str, Any]], label: str) -> str:
+    """The rows as a table of HTML, their keys heading the columns; empty without rows. `label` names it to readers."""
     if not rows:
         return ""
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -6,6 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
+from datasets import Dataset, Features
+
+
+_BATCH_ROWS = 10_000
+
 
 def cache_dir() -> Path:
     """The folder named by TITHE_CACHE, else `tithe` under XDG_CACHE_HOME, else `~/.cache/tithe`; made if missing."""
@@ -38,3 +44,20 @@ def published(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def memory_mapped(table: pa.Table, features: Features, folder: Path, name: str) -> Dataset:
+    """The table as a dataset on disk, in `folder`, which is named after its content: a file that is there is taken."""
+    path = folder / f"{name}.arrow"
+    try:
+        dataset = Dataset.from_file(str(path))
+        if len(dataset) == len(table):
+            return dataset
+    except (OSError, pa.ArrowInvalid):  # absent, or damaged: written anew
+        pass
+    schema = features.arrow_schema
+    with published(path) as temporary, pa.ipc.new_stream(str(temporary), schema) as writer:
+        for start in range(0, len(table), _BATCH_ROWS):
+            for batch in table.slice(start, _BATCH_ROWS).combine_chunks().cast(schema).to_batches():
+                writer.write_batch(batch)
+    return Dataset.from_file(str(path))

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from tithe.recipes.caching import cache_dir, published
+from tithe.recipes.caching import cache_dir, memory_mapped
 from tithe.recipes.data_arguments import DataArguments
-from tithe.recipes.labels import encode_labels, rows_of
+from tithe.recipes.labels import class_names, encode_labels, rows_of
 from tithe.recipes.readers import Columns, DataError
-from tithe.recipes.splits import carve, count_duplicates, distinct_rows, stratified_sample
+from tithe.recipes.splits import SPLITS, SplitRows, count_duplicates, distinct_rows, make_missing, stratified_sample
 
 
-SPLITS = ("train", "validation", "test")
 _BATCH_ROWS = 10_000
 
 
@@ -42,17 +40,6 @@ class ClassificationData:
     report: dict[str, Any]
 
 
-@dataclass
-class _Split:
-    table: pa.Table
-    hashes: np.ndarray
-    labels: np.ndarray
-
-    def rows(self, chosen: np.ndarray) -> "_Split":
-        indices = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        return _Split(self.table.take(pa.array(indices)), self.hashes[indices], self.labels[indices])
-
-
 def assemble(tables: Mapping[str, pa.Table], columns: Columns, name: str, args: DataArguments) -> ClassificationData:
     """Check, encode, split, deduplicate and subset raw `tables` (at least `train`) as `args` say.
 
@@ -65,14 +52,14 @@ def assemble(tables: Mapping[str, pa.Table], columns: Columns, name: str, args: 
     labels, id2label = encode_labels(
         {split: table[columns.label] for split, table in tables.items()},
         {split for split, table in tables.items() if b"untyped" in (table.schema.metadata or {})},
-        _class_names(tables, columns.label),
+        class_names(tables, columns.label),
     )
     splits = {
-        split: _Split(_texts(table, columns), _row_hashes(table, columns), labels[split])
+        split: SplitRows(_texts(table, columns), _row_hashes(table, columns), labels[split])
         for split, table in tables.items()
     }
     made = [split for split in SPLITS if split not in splits]
-    _make_missing(splits, args)
+    make_missing(splits, args)
     duplicates = _count_and_deduplicate(splits, args.deduplicate)
     for number, split in enumerate(SPLITS):
         limit = args.max_train_samples if split == "train" else args.max_eval_samples
@@ -94,20 +81,6 @@ def _check_texts(table: pa.Table, split: str, columns: Columns) -> None:
             )
 
 
-def _class_names(tables: Mapping[str, pa.Table], label: str) -> list[str] | None:
-    """The names a `ClassLabel` feature gives to the labels, if the tables carry one."""
-    found = {}
-    for split, table in tables.items():
-        if b"huggingface" in (table.schema.metadata or {}):
-            feature = Features.from_arrow_schema(table.schema)[label]
-            found[split] = getattr(feature, "names", None)
-    names = found.get("train")
-    for split in tables:
-        if found.get(split) != names:
-            raise DataError(f"train and {split} name their classes differently: {names} and {found.get(split)}")
-    return names
-
-
 def _texts(table: pa.Table, columns: Columns) -> pa.Table:
     return pa.table({name: table[column] for name, column in zip(("text", "text_pair"), columns.texts, strict=False)})
 
@@ -124,24 +97,7 @@ def _row_hashes(table: pa.Table, columns: Columns) -> np.ndarray:
     return hashes
 
 
-def _make_missing(splits: dict[str, _Split], args: DataArguments) -> None:
-    fractions = {"test": args.test_fraction, "validation": args.validation_fraction}
-    remaining = 1.0
-    for number, (split, fraction) in enumerate(fractions.items()):
-        if split in splits:
-            continue
-        train = splits["train"]
-        rng = np.random.default_rng([args.split_seed, number])
-        mask = carve(train.hashes, train.labels, fraction / remaining, rng)
-        if not mask.any():
-            raise DataError(
-                f"train ({len(mask)} rows) has no class with two texts to make {split} from; give {split} data"
-            )
-        splits[split], splits["train"] = train.rows(mask), train.rows(~mask)
-        remaining -= fraction
-
-
-def _count_and_deduplicate(splits: dict[str, _Split], remove: bool) -> dict[str, int]:
+def _count_and_deduplicate(splits: dict[str, SplitRows], remove: bool) -> dict[str, int]:
     hashes = {split: splits[split].hashes for split in SPLITS}
     train = splits["train"]
     counts = count_duplicates(hashes, train.labels)
@@ -153,7 +109,7 @@ def _count_and_deduplicate(splits: dict[str, _Split], remove: bool) -> dict[str,
 
 
 def _result(
-    splits: Mapping[str, _Split], id2label: dict[int, str], name: str, report: dict[str, Any]
+    splits: Mapping[str, SplitRows], id2label: dict[int, str], name: str, report: dict[str, Any]
 ) -> ClassificationData:
     digest = hashlib.sha256(json.dumps([*id2label.values(), splits["train"].table.column_names]).encode())
     for split in SPLITS:
@@ -161,7 +117,12 @@ def _result(
         digest.update(splits[split].hashes.astype("<u8").tobytes() + splits[split].labels.astype("<i8").tobytes())
     fingerprint = digest.hexdigest()[:32]
     folder = cache_dir() / "classification" / fingerprint
-    mapped = {split: _memory_mapped(splits[split], folder / f"{split}.arrow") for split in SPLITS}
+    texts = {name: Value("string") for name in splits["train"].table.column_names}
+    features = Features({**texts, "label": Value("int64")})
+    mapped = {
+        split: memory_mapped(rows.table.append_column("label", pa.array(rows.labels)), features, folder, split)
+        for split, rows in splits.items()
+    }
     counts = {split: np.bincount(splits[split].labels, minlength=len(id2label)) for split in SPLITS}
     report = {
         "rows": {split: len(splits[split].labels) for split in SPLITS},
@@ -169,24 +130,3 @@ def _result(
         **report,
     }
     return ClassificationData(**mapped, id2label=id2label, name=name, fingerprint=fingerprint, report=report)
-
-
-def _memory_mapped(split: _Split, path: Path) -> Dataset:
-    """The split as a dataset on disk; the file is named after its content, so one that is there is taken."""
-    try:
-        dataset = Dataset.from_file(str(path))
-        if len(dataset) == len(split.labels):
-            return dataset
-    except (OSError, pa.ArrowInvalid):  # absent, or damaged: written anew
-        pass
-    features = Features({**{name: Value("string") for name in split.table.column_names}, "label": Value("int64")})
-    with published(path) as temporary, pa.ipc.new_stream(str(temporary), features.arrow_schema) as writer:
-        for batch in _batches(split, features.arrow_schema):
-            writer.write_batch(batch)
-    return Dataset.from_file(str(path))
-
-
-def _batches(split: _Split, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    table = split.table.append_column("label", pa.array(split.labels))
-    for start in range(0, len(table), _BATCH_ROWS):
-        yield from table.slice(start, _BATCH_ROWS).combine_chunks().cast(schema).to_batches()

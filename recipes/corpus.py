@@ -67,12 +67,12 @@ def api_classification_tables(
     by_library = collections.defaultdict(list)
     for key, (text, library) in texts.items():
         if len(libraries[key]) == 1:
-            by_library[library].append((_hash(key), text))
+            by_library[library].append((hash_of(key), text))
     splits: dict[str, list[dict[str, str]]] = {"train": [], "validation": [], "test": []}
     for library, hashed in by_library.items():
         if len(hashed) >= min_class_rows:
             for number, text in sorted(hashed)[:max_class_rows]:
-                splits[_split_of(number)].append({"text": text, "label": library})
+                splits[split_of(number)].append({"text": text, "label": library})
     schema = pa.schema({"text": pa.large_string(), "label": pa.string()})
     return {split: pa.Table.from_pylist(rows, schema) for split, rows in splits.items()}
 
@@ -83,10 +83,12 @@ def _mask_pattern(library: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![a-z])(?:{alternatives})(?![a-z])", re.IGNORECASE)
 
 
-def _hash(key: str) -> int:
+def hash_of(key: str) -> int:
+    """64 bits of a hash of a text, the same in every process."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
-def _split_of(number: int) -> str:
+def split_of(number: int) -> str:
+    """The split of a text with this hash: 80 / 10 / 10."""
     # the low digits, for the high ones decide who is kept
     return {8: "validation", 9: "test"}.get(number % 10, "train")

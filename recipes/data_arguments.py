@@ -5,8 +5,8 @@ from typing import Any
 
 
 @dataclass
-class DataArguments:
-    """Where the data come from, which columns count, and what is made of them."""
+class SourceArguments:
+    """Where the data of any task come from, and what is made of their splits."""
 
     dataset: str | None = field(
         default=None,
@@ -44,13 +44,6 @@ class DataArguments:
         default=None,
         metadata={"help": "JSON mapping for the file system behind a URL, such as '{\"anon\": true}' for s3://."},
     )
-    text_column: str = field(default="text", metadata={"help": "Column of the text."})
-    text_pair_column: str | None = field(
-        default=None, metadata={"help": "Column of a second text that is classified together with the first."}
-    )
-    label_column: str = field(
-        default="label", metadata={"help": "Column of the class: text, whole numbers, or true and false."}
-    )
     validation_fraction: float = field(
         default=0.1, metadata={"help": "Share of train that becomes the validation split if there is none."}
     )
@@ -61,10 +54,10 @@ class DataArguments:
         default=0, metadata={"help": "Seed of the splits that are made and of the subsets that are taken."}
     )
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Take a stratified subset of train of this size."}
+        default=None, metadata={"help": "Take a subset of train of this size, stratified by class."}
     )
     max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Take a stratified subset of validation and of test of this size."}
+        default=None, metadata={"help": "Take subsets of validation and of test of this size, stratified by class."}
     )
     deduplicate: bool = field(
         default=False,
@@ -90,5 +83,55 @@ class DataArguments:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.split_seed < 0:
             raise ValueError(f"`split_seed` must not be negative, got {self.split_seed}")
+
+
+@dataclass
+class DataArguments(SourceArguments):
+    """Where the data come from, which columns count, and what is made of them."""
+
+    text_column: str = field(default="text", metadata={"help": "Column of the text."})
+    text_pair_column: str | None = field(
+        default=None, metadata={"help": "Column of a second text that is classified together with the first."}
+    )
+    label_column: str = field(
+        default="label", metadata={"help": "Column of the class: text, whole numbers, or true and false."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if len({self.text_column, self.text_pair_column, self.label_column}) < 3:
             raise ValueError("`text_column`, `text_pair_column` and `label_column` must be three different columns")
+
+
+@dataclass
+class TaggingArguments(SourceArguments):
+    """Where tagged sentences come from, and which columns or fields hold their words and labels."""
+
+    words_column: str = field(default="tokens", metadata={"help": "Column of the words: a list of texts a row."})
+    label_column: str = field(
+        default="ner_tags",
+        metadata={"help": "Column of the labels, one per word: names in IOB2, IOB1, IOBES or BILOU, or numbers."},
+    )
+    word_field: int = field(
+        default=0,
+        metadata={
+            "help": "Which field of a line of a CoNLL file (.conll, .conllu, .iob, .iob2, .bio, .txt, .tsv) is the "
+            "word, counted from 0; negative counts from the end."
+        },
+    )
+    label_field: int = field(
+        default=-1, metadata={"help": "Which field of a line of a CoNLL file is the label; -1 is the last."}
+    )
+    label_names: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of labels that are numbers, in order, if the data set has none."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.words_column == self.label_column:
+            raise ValueError(f"`words_column` and `label_column` must be two columns, got {self.words_column!r} twice")
+        if self.word_field == self.label_field:
+            raise ValueError(f"`word_field` and `label_field` must be two fields, got {self.word_field} twice")
+        if self.label_names is not None and len(set(self.label_names)) < len(self.label_names):
+            raise ValueError(f"`label_names` has a name twice: {self.label_names}")

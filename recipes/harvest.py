@@ -68,6 +68,7 @@ _SECTION = re.compile(
 _ROLE = re.compile(r":[\w:+-]+:`([^`]*)`")
 _LINK = re.compile(r"\[(`?[^\]`]+`?)\]\([^)]*\)|\[(`[^\]`]+`)\]")
 _QUOTED = re.compile(r"(`{1,2})(.+?)\1")
+_MARKED = re.compile(r":(?P<role>[\w:+-]+):`(?P<target>[^`]*)`|(?P<ticks>`{1,2})(?P<literal>.+?)(?P=ticks)")
 _MARKUP = re.compile(r"\s*\[\w+\]_|`|\*{2}|</?[a-zA-Z][^<>]*>")
 
 
@@ -134,6 +135,26 @@ def plain_text(summary: str) -> str:
         lambda match: _role_target(match.group(2)) if match.group(2)[0] == "~" else match.group(2), text
     )
     return " ".join(_MARKUP.sub("", text).split())
+
+
+def marked_pieces(summary: str) -> Iterator[tuple[str, str | None]]:
+    """The text of a summary in pieces, without markup, each with its mark: a role ("class"), "literal", or None.
+
+    Of a role with a domain ("py:class") the last part counts; literals are what stands between backticks. The pieces
+    together are `plain_text` of the summary, up to blanks and to what looks like markup within a literal.
+
+    >>> list(marked_pieces("Make a :class:`~shop.Tree` of ``order``."))
+    [('Make a ', None), ('Tree', 'class'), (' of ', None), ('order', 'literal'), ('.', None)]
+    """
+    text, at = _LINK.sub(lambda match: match.group(1) or match.group(2), summary), 0
+    for match in _MARKED.finditer(text):
+        yield _MARKUP.sub("", text[at : match.start()]), None
+        shown = match["literal"] or match["target"]
+        if match["role"] or shown.startswith("~"):
+            shown = _role_target(shown)
+        yield shown.strip(" `"), (match["role"] or "literal").split(":")[-1]
+        at = match.end()
+    yield _MARKUP.sub("", text[at:]), None
 
 
 def _role_target(target: str) -> str:

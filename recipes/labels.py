@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets import Features
 
 from tithe.recipes.readers import DataError
 
@@ -48,6 +49,20 @@ def encode_labels(
     value_set = pa.array(known, cleaned["train"].type)
     ids = {split: pc.index_in(column, value_set).to_numpy().astype(np.int64) for split, column in cleaned.items()}
     return ids, dict(enumerate(names if names is not None else map(_name, values)))
+
+
+def class_names(tables: Mapping[str, pa.Table], label: str) -> list[str] | None:
+    """The names a `ClassLabel` feature, or a list of them, gives to the labels, if the tables carry one."""
+    found = {}
+    for split, table in tables.items():
+        if b"huggingface" in (table.schema.metadata or {}):
+            feature = Features.from_arrow_schema(table.schema)[label]
+            found[split] = getattr(getattr(feature, "feature", feature), "names", None)
+    names = found.get("train")
+    for split in tables:
+        if found.get(split) != names:
+            raise DataError(f"train and {split} name their classes differently: {names} and {found.get(split)}")
+    return names
 
 
 def rows_of(mask: pa.ChunkedArray | np.ndarray) -> str:

@@ -39,14 +39,20 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns to read: `texts` come as text, null where a cell is something else; `label` as it is."""
+    """Which columns to read: `texts` come as text, null where a cell is something else, the others as they are.
+
+    `words` is the column of the lists of words of tagged sentences; `fields` says which are word and label in a
+    line of a CoNLL file.
+    """
 
     texts: Sequence[str]
     label: str
+    words: str | None = None
+    fields: tuple[int, int] = (0, -1)
 
     @property
     def names(self) -> list[str]:
-        return [*self.texts, self.label]
+        return [*self.texts, *([] if self.words is None else [self.words]), self.label]
 
 
 def extension_of(path: str) -> str:
@@ -118,7 +124,7 @@ def unusable_filesystem(path: str, error: Exception) -> Exception:
 def require_columns(path: str, found: Sequence[str], columns: Columns) -> None:
     """Raise a `DataError` that lists the columns found and guesses, unless all that are wanted are there."""
     for name in columns.names:
-        flag = "label_column" if name == columns.label else "text_column"
+        flag = "label_column" if name == columns.label else "words_column" if name == columns.words else "text_column"
         if found.count(name) > 1:
             raise DataError(f"{path}: has {found.count(name)} columns called {name!r}")
         if name not in found:
@@ -143,7 +149,7 @@ def select_columns(table: pa.Table, path: str, columns: Columns) -> pa.Table:
     """The wanted columns of a table that has been read, schema metadata kept."""
     require_columns(path, table.column_names, columns)
     arrays = {name: text_array(table[name], path, name) for name in columns.texts}
-    arrays[columns.label] = table[columns.label]
+    arrays |= {name: table[name] for name in (columns.words, columns.label) if name is not None}
     return pa.table(arrays).replace_schema_metadata(table.schema.metadata)
 
 
@@ -184,6 +190,7 @@ def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
     found: dict[str, None] = {}
     texts: dict[str, list[pa.Array]] = {name: [] for name in columns.texts}
     labels: list[Any] = []
+    words: list[Any] = []
     batch: list[dict[str, Any]] = []
 
     def flush() -> None:
@@ -191,6 +198,8 @@ def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
             cells = [row.get(name) for row in batch]
             chunks.append(pa.array([cell if isinstance(cell, str) else None for cell in cells], pa.large_string()))
         labels.extend(row.get(columns.label) for row in batch)
+        if columns.words is not None:
+            words.extend(row.get(columns.words) for row in batch)
         batch.clear()
 
     for row in _json_rows(path, file):
@@ -202,6 +211,8 @@ def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
     if labels:
         require_columns(path, list(found), columns)
     arrays = {name: pa.chunked_array(chunks, pa.large_string()) for name, chunks in texts.items()}
+    if columns.words is not None:
+        arrays[columns.words] = _label_array(path, columns.words, words)
     return pa.table({**arrays, columns.label: _label_array(path, columns.label, labels)})
 
 
@@ -242,8 +253,8 @@ def _parse_line(path: str, number: int, line: str) -> Any:
 def _label_array(path: str, name: str, labels: list[Any]) -> pa.Array:
     kinds = {type(label).__name__ for label in labels} - {"NoneType"}
     if len(kinds) > 1 and kinds != {"int", "float"}:
-        raise DataError(f"{path}: column {name!r} mixes {' and '.join(sorted(kinds))}; labels must be of one type")
+        raise DataError(f"{path}: column {name!r} mixes {' and '.join(sorted(kinds))}; its cells must be of one type")
     try:
         return pa.array(labels)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: column {name!r} cannot be read as labels: {error}") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"{path}: column {name!r} cannot be read: {error}") from None

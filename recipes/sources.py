@@ -10,7 +10,8 @@ import datasets
 import fsspec
 import pyarrow as pa
 
-from tithe.recipes.data_arguments import DataArguments
+from tithe.recipes.conll import CONLL_FORMATS, read_conll
+from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.readers import (
     COMPRESSIONS,
     FORMATS,
@@ -29,25 +30,25 @@ _SAVED = {"dataset_dict.json", "state.json"}
 _SHARD = re.compile(r"(?P<name>.+?)(-\d+-of-\d+)?(\.\w+)+")
 
 
-def read_tables(args: DataArguments, columns: Columns) -> tuple[str, dict[str, pa.Table]]:
+def read_tables(args: SourceArguments, columns: Columns) -> tuple[str, dict[str, pa.Table]]:
     """A name for the data, and the wanted columns of each split that is there; train always is."""
     options = args.storage_options or {}
     if args.train_file is not None:
         files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
         name = os.path.basename(args.train_file)
-        return name, {split: read_file(path, columns, options) for split, path in files.items() if path is not None}
+        return name, {split: _read(path, columns, options) for split, path in files.items() if path is not None}
     assert args.dataset is not None
     path = os.path.expanduser(args.dataset)
     if "://" in path or os.path.isdir(path):
         return os.path.basename(path.rstrip("/")), _read_folder(path, args, columns, options)
     if os.path.isfile(path):
-        return os.path.basename(path), {"train": read_file(path, columns, options)}
-    if path.startswith(("/", ".")) or extension_of(path) in FORMATS:
+        return os.path.basename(path), {"train": _read(path, columns, options)}
+    if path.startswith(("/", ".")) or extension_of(path) in _formats(columns):
         raise FileNotFoundError(f"`dataset` {args.dataset}: no such folder or file")
     return args.dataset, _from_dataset_dict(_load_from_hub(args), args, columns)
 
 
-def _load_from_hub(args: DataArguments) -> datasets.DatasetDict:
+def _load_from_hub(args: SourceArguments) -> datasets.DatasetDict:
     try:
         loaded = datasets.load_dataset(args.dataset, args.dataset_config, revision=args.dataset_revision)
     except Exception as error:  # the hub, the network and the set's own files fail in many ways
@@ -58,7 +59,9 @@ def _load_from_hub(args: DataArguments) -> datasets.DatasetDict:
     return loaded
 
 
-def _read_folder(path: str, args: DataArguments, columns: Columns, options: Mapping[str, Any]) -> dict[str, pa.Table]:
+def _read_folder(
+    path: str, args: SourceArguments, columns: Columns, options: Mapping[str, Any]
+) -> dict[str, pa.Table]:
     try:
         filesystem, root = fsspec.url_to_fs(path, **options)
         listed = [os.path.basename(entry) for entry in filesystem.ls(root, detail=False)]
@@ -73,23 +76,41 @@ def _read_folder(path: str, args: DataArguments, columns: Columns, options: Mapp
             raise DataError(f"`dataset` {path}: cannot be read as what `save_to_disk` wrote: {error}") from None
         saved = datasets.DatasetDict(train=saved) if isinstance(saved, datasets.Dataset) else saved
         return _from_dataset_dict(saved, args, columns)
-    files = _files_by_name(listed)
+    files = _files_by_name(listed, columns)
     prefix = path.rstrip("/")
     if not files and "data" in listed:
         return _read_folder(f"{prefix}/data", args, columns, options)
-    chosen = _choose_splits(list(files), args, path)
+    chosen = _choose_splits(list(files), args, path, columns)
     return {
-        split: _concatenated([read_file(f"{prefix}/{file}", columns, options) for file in files[name]])
+        split: _concatenated([_read(f"{prefix}/{file}", columns, options) for file in files[name]])
         for split, name in chosen.items()
     }
 
 
-def _files_by_name(listed: list[str]) -> dict[str, list[str]]:
+def _formats(columns: Columns) -> dict[str, str]:
+    """Extensions of the files that can hold such columns: a table of text cells has no lists of words."""
+    if columns.words is None:
+        return FORMATS
+    return {extension: name for extension, name in FORMATS.items() if name not in ("CSV", "TSV")} | CONLL_FORMATS
+
+
+def _read(path: str, columns: Columns, options: Mapping[str, Any]) -> pa.Table:
+    extension = extension_of(path)
+    if columns.words is not None and extension not in _formats(columns):
+        raise DataError(
+            f"{path}: unknown extension {extension!r} for tagged sentences; supported are "
+            f"{', '.join(_formats(columns))}, also with {', '.join(COMPRESSIONS)} behind"
+        )
+    is_conll = columns.words is not None and extension in CONLL_FORMATS
+    return read_conll(path, columns, options) if is_conll else read_file(path, columns, options)
+
+
+def _files_by_name(listed: list[str], columns: Columns) -> dict[str, list[str]]:
     """Split name → its file, or its shards in order; a name with files of several formats is an error."""
     files: dict[str, list[str]] = {}
     for file in sorted(listed):
         match = _SHARD.fullmatch(file)
-        if match and extension_of(file) in FORMATS:
+        if match and extension_of(file) in _formats(columns):
             files.setdefault(match["name"], []).append(file)
     for name, found in files.items():
         is_sharded = all("-of-" in file for file in found)
@@ -98,7 +119,7 @@ def _files_by_name(listed: list[str]) -> dict[str, list[str]]:
     return files
 
 
-def _choose_splits(found: list[str], args: DataArguments, source: str) -> dict[str, str]:
+def _choose_splits(found: list[str], args: SourceArguments, source: str, columns: Columns) -> dict[str, str]:
     """Which of the splits found is train, which validation, which test; the last two may be missing."""
     chosen = {}
     for split, usual in _NAMES.items():
@@ -111,7 +132,7 @@ def _choose_splits(found: list[str], args: DataArguments, source: str) -> dict[s
         if names and names[0] != "none":
             chosen[split] = names[0]
     if "train" not in chosen:
-        formats = ", ".join([*FORMATS, *COMPRESSIONS])
+        formats = ", ".join([*_formats(columns), *COMPRESSIONS])
         raise DataError(
             f"{source}: no split called train; found {', '.join(found) or 'none'} (files may end in {formats}); "
             "name one with `--train_split`"
@@ -121,10 +142,10 @@ def _choose_splits(found: list[str], args: DataArguments, source: str) -> dict[s
     return chosen
 
 
-def _from_dataset_dict(loaded: datasets.DatasetDict, args: DataArguments, columns: Columns) -> dict[str, pa.Table]:
+def _from_dataset_dict(loaded: datasets.DatasetDict, args: SourceArguments, columns: Columns) -> dict[str, pa.Table]:
     source = f"`dataset` {args.dataset}"
     tables = {}
-    for split, name in _choose_splits(list(loaded), args, source).items():
+    for split, name in _choose_splits(list(loaded), args, source, columns).items():
         dataset = loaded[name]
         wanted = [column for column in columns.names if column in dataset.column_names]
         if len(wanted) == len(columns.names):

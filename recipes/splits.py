@@ -1,8 +1,29 @@
 """Row arithmetic on labels and text hashes: stratified subsets, splits that no text straddles, duplicates."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+
+from tithe.recipes.data_arguments import SourceArguments
+from tithe.recipes.readers import DataError
+
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class SplitRows:
+    """The rows of a split: what is kept of them, a hash of the text of each, and its class."""
+
+    table: pa.Table
+    hashes: np.ndarray
+    labels: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> "SplitRows":
+        indices = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        return SplitRows(self.table.take(pa.array(indices)), self.hashes[indices], self.labels[indices])
 
 
 def stratified_sample(labels: np.ndarray, count: int, rng: np.random.Generator, spare: int = 0) -> np.ndarray:
@@ -33,6 +54,24 @@ def carve(hashes: np.ndarray, labels: np.ndarray, fraction: float, rng: np.rando
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
     chosen = stratified_sample(labels[first], max(1, round(fraction * len(first))), rng, spare=1)
     return np.isin(group, chosen)
+
+
+def make_missing(splits: dict[str, SplitRows], args: SourceArguments) -> None:
+    """Carve the splits that are not there out of train, as `args` say; `DataError` where train is too small."""
+    fractions = {"test": args.test_fraction, "validation": args.validation_fraction}
+    remaining = 1.0
+    for number, (split, fraction) in enumerate(fractions.items()):
+        if split in splits:
+            continue
+        train = splits["train"]
+        rng = np.random.default_rng([args.split_seed, number])
+        mask = carve(train.hashes, train.labels, fraction / remaining, rng)
+        if not mask.any():
+            raise DataError(
+                f"train ({len(mask)} rows) has no class with two texts to make {split} from; give {split} data"
+            )
+        splits[split], splits["train"] = train.rows(mask), train.rows(~mask)
+        remaining -= fraction
 
 
 def count_duplicates(hashes: Mapping[str, np.ndarray], train_labels: np.ndarray) -> dict[str, int]:

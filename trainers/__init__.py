@@ -3,27 +3,51 @@ if __name__ != "tithe.trainers":
 
 from .checkpoints import finished_checkpoints, is_finished, last_finished_checkpoint
 from .distillation import DistillationConfig, DistillationTrainer
+from .distillation_losses import (
+    TopK,
+    attention_loss,
+    average_teachers,
+    hidden_state_loss,
+    soft_loss,
+    top_k_of,
+    top_k_soft_loss,
+)
+from .fused_distillation import FusedLoss, fused_distillation
 from .ledger import Ledger
 from .losses import classification_loss
 from .reliable import ReliableTrainer
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
 from .rounds import RoundCallback
 from .sampler import RoundSampler
+from .teacher_rows import DenseTeacher, LinearTeacher, TeacherEnsemble, TeacherRows
 from .teachers import Teacher
 
 
 __all__ = [
+    "DenseTeacher",
     "DistillationConfig",
     "DistillationTrainer",
+    "FusedLoss",
     "Ledger",
+    "LinearTeacher",
     "ReliableTrainer",
     "RoundCallback",
     "RoundSampler",
     "RoundSelectionConfig",
     "RoundSelectionTrainer",
     "Teacher",
+    "TeacherEnsemble",
+    "TeacherRows",
+    "TopK",
+    "attention_loss",
+    "average_teachers",
     "classification_loss",
     "finished_checkpoints",
+    "fused_distillation",
+    "hidden_state_loss",
     "is_finished",
     "last_finished_checkpoint",
+    "soft_loss",
+    "top_k_of",
+    "top_k_soft_loss",
 ]
