@@ -19,11 +19,14 @@ from .reliable import ReliableTrainer
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
 from .rounds import RoundCallback
 from .sampler import RoundSampler
+from .tag_schemes import BioReport, check_bio, detect_scheme, to_iob2
 from .teacher_rows import DenseTeacher, LinearTeacher, TeacherEnsemble, TeacherRows
 from .teachers import Teacher
+from .word_labels import align_labels_with_tokens, tokenize_and_align
 
 
 __all__ = [
+    "BioReport",
     "DenseTeacher",
     "DistillationConfig",
     "DistillationTrainer",
@@ -39,15 +42,20 @@ __all__ = [
     "TeacherEnsemble",
     "TeacherRows",
     "TopK",
+    "align_labels_with_tokens",
     "attention_loss",
     "average_teachers",
+    "check_bio",
     "classification_loss",
+    "detect_scheme",
     "finished_checkpoints",
     "fused_distillation",
     "hidden_state_loss",
     "is_finished",
     "last_finished_checkpoint",
     "soft_loss",
+    "to_iob2",
+    "tokenize_and_align",
     "top_k_of",
     "top_k_soft_loss",
 ]
