@@ -42,6 +42,7 @@ from .predictions import SplitPredictions, write_predictions
 from .report import Section, run_sections, write_report
 from .results import environment, read_results, write_results
 from .run_figures import learning_curve, loss_curve, pool_map
+from .speed import inference_speed
 
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "expected_calibration_error",
     "jaccard",
     "keep_predictions",
+    "inference_speed",
     "learning_curve",
     "loss_curve",
     "markdown_table",

@@ -122,7 +122,7 @@ class TaggingArguments(SourceArguments):
     label_field: int = field(
         default=-1, metadata={"help": "Which field of a line of a CoNLL file is the label; -1 is the last."}
     )
-    label_names: list[str] | None = field(
+    tag_names: list[str] | None = field(
         default=None,
         metadata={"help": "Names of labels that are numbers, in order, if the data set has none."},
     )
@@ -133,5 +133,5 @@ class TaggingArguments(SourceArguments):
             raise ValueError(f"`words_column` and `label_column` must be two columns, got {self.words_column!r} twice")
         if self.word_field == self.label_field:
             raise ValueError(f"`word_field` and `label_field` must be two fields, got {self.word_field} twice")
-        if self.label_names is not None and len(set(self.label_names)) < len(self.label_names):
-            raise ValueError(f"`label_names` has a name twice: {self.label_names}")
+        if self.tag_names is not None and len(set(self.tag_names)) < len(self.tag_names):
+            raise ValueError(f"`tag_names` has a name twice: {self.tag_names}")

@@ -23,7 +23,7 @@ def build_small_model(folder: Path, texts: Sequence[str], id2label: dict[int, st
     occur in one text (Levy & Goldberg, 2014), as the texts need no labels for that: on the embedded corpus and a tenth
     of its labels, chosen at random, the accuracy rises from 0.50 to 0.55. The rest is random, drawn from `seed`.
     """
-    tokenizer = _train_tokenizer(texts)
+    tokenizer = train_tokenizer(texts)
     tokenizer.save_pretrained(folder)
     set_seed(seed)
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -48,14 +48,14 @@ def build_small_model(folder: Path, texts: Sequence[str], id2label: dict[int, st
     )
     model = ModernBertForSequenceClassification(config)
     with torch.no_grad():
-        model.model.embeddings.tok_embeddings.weight.copy_(_cooccurrence_embeddings(tokenizer, texts))
+        model.model.embeddings.tok_embeddings.weight.copy_(initial_embeddings(tokenizer, texts, WIDTH))
     model.save_pretrained(folder)
 
 
-def _train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over lower-case words: of the trainable kinds the one that comes out the same every time."""
+def train_tokenizer(texts: Sequence[str], lowercase: bool = True) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over words: of the trainable kinds the one that comes out the same every time."""
     core = Tokenizer(models.BPE())
-    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
     words = [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)]
     core.pre_tokenizer = pre_tokenizers.Sequence(words)
     core.decoder = decoders.ByteLevel()
@@ -75,8 +75,8 @@ def _train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _cooccurrence_embeddings(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> torch.Tensor:
-    """(vocabulary, width), with the standard deviation 0.05."""
+def initial_embeddings(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], most: int) -> torch.Tensor:
+    """(vocabulary, `most`), from which tokens meet in `texts`, with the standard deviation 0.05."""
     from scipy.sparse import csr_matrix
     from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits
@@ -91,9 +91,9 @@ def _cooccurrence_embeddings(tokenizer: PreTrainedTokenizerFast, texts: Sequence
     alone = occurs.sum(axis=0).A1
     information = np.log(together.data * len(rows) / (alone[together.row] * alone[together.col]))
     positive = csr_matrix((np.maximum(information, 0), (together.row, together.col)), shape=together.shape)
-    width = min(WIDTH, len(tokenizer))
+    width = min(most, len(tokenizer))
     with threadpool_limits(1):  # their number changes the rounding, and with it vectors of near-equal values
         vectors, values, _ = randomized_svd(positive, width, random_state=0)
-    embeddings = np.zeros((len(tokenizer), WIDTH))
+    embeddings = np.zeros((len(tokenizer), most))
     embeddings[:, :width] = vectors * np.sqrt(values)
     return torch.tensor(embeddings / embeddings.std() * 0.05, dtype=torch.float32)

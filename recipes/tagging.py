@@ -59,16 +59,16 @@ def assemble_tagging(
     columns: Columns,
     name: str,
     args: SourceArguments,
-    label_names: Sequence[str] | None = None,
+    tag_names: Sequence[str] | None = None,
 ) -> TaggingData:
     """Check, bring to IOB2, encode, split, deduplicate and subset raw `tables` (at least `train`) as `args` say.
 
-    `label_names` name labels that are numbers where the tables do not. Missing splits and subsets are stratified by
+    `tag_names` name labels that are numbers where the tables do not. Missing splits and subsets are stratified by
     whether a sentence has entities. The result depends on the rows and the arguments alone. Raises `DataError`, in
     one line, for the first thing found wrong: rows whose words and labels differ in number, words that are no text,
     labels that are no labels of spans or that have no name, types that train lacks.
     """
-    names = class_names(tables, columns.label) or (None if label_names is None else list(label_names))
+    names = class_names(tables, columns.label) or (None if tag_names is None else list(tag_names))
     report: dict[str, Any] = {"empty": {}}
     rows: dict[str, Rows] = {}
     for split in (split for split in SPLITS if split in tables):
@@ -117,7 +117,7 @@ def _rows(table: pa.Table, columns: Columns, split: str, names: Sequence[str] | 
 def _named(label: Any, names: Sequence[str] | None, where: str) -> str:
     if isinstance(label, int) and not isinstance(label, bool):
         if names is None:
-            raise DataError(f"{where} has the label {label}, a number; say what it means: `--label_names O B-PER …`")
+            raise DataError(f"{where} has the label {label}, a number; say what it means: `--tag_names O B-PER …`")
         if not 0 <= label < len(names):
             raise DataError(f"{where} has the label {label}, which is no position in the {len(names)} label names")
         label = names[label]

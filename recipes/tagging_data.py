@@ -31,4 +31,4 @@ def load_tagging_data(args: TaggingArguments) -> TaggingData:
         return assemble_tagging(api_tagging_tables(harvest()), Columns([], "labels", "words"), CORPUS_NAME, args)
     columns = Columns([], args.label_column, args.words_column, (args.word_field, args.label_field))
     name, tables = read_tables(args, columns)
-    return assemble_tagging(tables, columns, name, args, args.label_names)
+    return assemble_tagging(tables, columns, name, args, args.tag_names)

@@ -73,7 +73,7 @@ def test_every_format_gives_the_same_data(tmp_path: Path) -> None:
         load(write_jsonl(tmp_path / "b.jsonl", ROWS)),
         load(str(tmp_path / "c.parquet")),
         load(str(tmp_path / "d.json")),
-        load(write_jsonl(tmp_path / "e.jsonl", ids), label_names=NAMES),
+        load(write_jsonl(tmp_path / "e.jsonl", ids), tag_names=NAMES),
     ]
     assert len({data.fingerprint for data in found}) == 1
     data = found[0]
@@ -151,7 +151,7 @@ def test_misaligned_labels_are_kept_and_reported(tmp_path: Path) -> None:
 def test_each_type_gets_its_i(tmp_path: Path) -> None:
     rows = [{"tokens": ["Oslo", str(n)], "ner_tags": ["B-LOC", "O"]} for n in range(20)]
     assert load(write_jsonl(tmp_path / "t.jsonl", rows)).names == ["O", "B-LOC", "I-LOC"]
-    named = load(write_jsonl(tmp_path / "u.jsonl", rows), label_names=["B-LOC", "O"])
+    named = load(write_jsonl(tmp_path / "u.jsonl", rows), tag_names=["B-LOC", "O"])
     assert named.names == ["B-LOC", "O", "I-LOC"]
 
 
@@ -178,7 +178,7 @@ def test_the_fingerprint_is_that_of_words_labels_and_names(tmp_path: Path) -> No
         load(write_jsonl(tmp_path / "a.jsonl", [*ROWS[1:], ROWS[0]])),
         load(write_jsonl(tmp_path / "b.jsonl", labels)),
         load(write_jsonl(tmp_path / "c.jsonl", [*ROWS[1:], {**ROWS[0], "tokens": ["Ann", "Li", "met", "0"]}])),
-        load(write_jsonl(tmp_path / "d.jsonl", [*ROWS[1:], ROWS[0]]), label_names=NAMES[::-1]),
+        load(write_jsonl(tmp_path / "d.jsonl", [*ROWS[1:], ROWS[0]]), tag_names=NAMES[::-1]),
     ]
     assert variants[0].report["entities"] != variants[1].report["entities"]
     assert len({data.fingerprint for data in variants}) == 4
@@ -207,8 +207,8 @@ def test_broken_rows_are_named(tmp_path: Path, row: dict, message: str) -> None:
 
 def test_broken_sets(tmp_path: Path) -> None:
     numbers = [{"tokens": ["a"], "ner_tags": [n % 3]} for n in range(20)]
-    assert "say what it means: `--label_names" in error_of(tmp_path, numbers)
-    assert "label 2, which is no position in the 2" in error_of(tmp_path, numbers, label_names=["O", "B-X"])
+    assert "say what it means: `--tag_names" in error_of(tmp_path, numbers)
+    assert "label 2, which is no position in the 2" in error_of(tmp_path, numbers, tag_names=["O", "B-X"])
     assert "no entity" in error_of(tmp_path, [{"tokens": ["a"], "ner_tags": ["O"]}])
     assert "is empty" in error_of(tmp_path, [{"tokens": [], "ner_tags": []}])
     assert "holds string, not lists" in error_of(tmp_path, [{"tokens": "a b", "ner_tags": ["O", "O"]}])
@@ -235,7 +235,7 @@ def test_arguments_are_checked() -> None:
     for wrong, message in [
         ({"label_column": "tokens"}, "must be two columns"),
         ({"label_field": 0}, "must be two fields"),
-        ({"label_names": ["O", "O"]}, "has a name twice"),
+        ({"tag_names": ["O", "O"]}, "has a name twice"),
         ({"validation_file": "x"}, "needs `train_file`"),
     ]:
         with pytest.raises(ValueError, match=message):
