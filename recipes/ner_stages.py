@@ -64,6 +64,8 @@ class Stages:
     def __init__(self, data: TaggingData, model_args: TaggerArguments, args: Any, memory: PeakMemory) -> None:
         self.data, self.model_args, self.args, self.memory = data, model_args, args, memory
         self.root = Path(str(args.output_dir))
+        self._start: Any
+        self.tokenizer: Any
         with PartialState().main_process_first():
             if args.teacher_checkpoint is None:
                 source = str(model_args.model_name_or_path)
