@@ -39,6 +39,8 @@ from tithe.recipes.tagging import TaggingData
 
 Tags = list[list[str]]
 
+_TOLD = {"factorized": "factorized teacher", "student alone": "student without a teacher"}
+
 
 @dataclass
 class NerRun:
@@ -73,12 +75,12 @@ def write_run(run: NerRun) -> dict[str, Any]:
     figures = _figures(run, predicted, wanted)
     run.memory.write(run.folder / "memory_usage.json")
     extra = [
-        Section("Models", _explanation(), table=_readable(results["models"])),
         Section("Entities by type", f"Of the {last.name}, on test.", table=entity_table(predicted, wanted)),
         Section("Errors", f"Of the {last.name}, on test; each is in entities.html.", entity_errors(predicted, wanted)),
         Section("Stages", facts={stage.name: stage.notes for stage in run.stages if stage.notes}),
     ]
-    sections = run_sections(results, figures=figures, extra=extra)
+    models = Section("Models", _EXPLANATION, table=_readable(results["models"]))
+    sections = [models, *run_sections(results, figures=figures, extra=extra)]
     title = f"distill_ner: {run.data.name}"
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(run.stages, last))
     _write_card(run, last)
@@ -104,11 +106,11 @@ def model_rows(stages: Sequence[StageResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _explanation() -> str:
-    return (
-        "F1 is that of entities on test, strict; the share is that of the teacher's. Latency is the median of single "
-        "sentences, throughput sentences a second in batches of 32, both on this device and of use against each other."
-    )
+_EXPLANATION = (
+    "F1 is that of entities on test, strict; the share is that of the teacher's. MB are those of the weights on disk. "
+    "`ms` is the median time of a single sentence, `rows / s` are sentences a second in batches of 32, both on this "
+    "device and of use against each other."
+)
 
 
 def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -116,11 +118,11 @@ def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "model": row["model"],
             "parameters": f"{row['parameters']:,}",
-            "MB on disk": f"{row['bytes'] / 1e6:.1f}",
+            "MB": f"{row['bytes'] / 1e6:.1f}",
             "F1": f"{row['f1']:.4f}",
-            "of the teacher": f"{row['share']:.1%}",
-            "latency (ms)": f"{row['latency_ms']:.1f}",
-            "sentences / s": f"{row['throughput']:,.0f}",
+            "share": f"{row['share']:.1%}",
+            "ms": f"{row['latency_ms']:.1f}",
+            "rows / s": f"{row['throughput']:,.0f}",
             "trained (s)": f"{row['seconds']:.0f}",
         }
         for row in rows
@@ -175,13 +177,13 @@ def _figures(run: NerRun, predicted: Tags, wanted: Tags) -> list[tuple[Path, str
     )
     figures = [(confusion, "Labels of words on test, as shares of each label")]
     for stage in run.stages:
-        name = stage.name.replace(" ", "_")
+        name, told = stage.name.replace(" ", "_"), _TOLD.get(stage.name, stage.name)
         if losses := _series(stage.history, "loss"):
             path = loss_curve(folder / f"loss_{name}.png", losses, _series(stage.history, "eval_loss"))
-            figures.append((path, f"Loss of the {stage.name}; on validation that of the labels alone"))
+            figures.append((path, f"Loss of the {told}; on validation that of the labels alone"))
         if scores := _series(stage.history, "eval_f1"):
             path = learning_curve(folder / f"f1_{name}.png", scores, metric="validation F1 (entities)")
-            figures.append((path, f"F1 of the {stage.name} on validation"))
+            figures.append((path, f"F1 of the {told} on validation"))
     return figures
 
 
@@ -216,7 +218,7 @@ def _write_card(run: NerRun, last: StageResult) -> None:
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """The table of the models, and the path of the report as the last line."""
     console = console or Console()
-    rows = _readable(results["models"])
+    rows = [{name: row[name] for name in row if name != "trained (s)"} for row in _readable(results["models"])]
     table = Table(title=f"distill_ner: {results['data']['name']}")
     for name in rows[0]:
         table.add_column(name, justify="left" if name == "model" else "right")

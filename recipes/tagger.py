@@ -41,7 +41,7 @@ class TaggerArguments:
     )
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the hub model."})
     max_length: int = field(
-        default=128, metadata={"help": "Longest sentence in tokens; words beyond it are cut, and counted."}
+        default=128, metadata={"help": "Longest sentence in tokens; words beyond it are cut and counted, not scored."}
     )
     label_scheme: str = field(
         default="all",
