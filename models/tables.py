@@ -55,16 +55,19 @@ def table_of(modules: Mapping[str, nn.Module]) -> nn.Embedding:
     return words
 
 
-def top_directions(table: Tensor, rows: int = 16_384) -> tuple[Tensor, Tensor]:
+def top_directions(table: Tensor, weights: Tensor | None = None, rows: int = 16_384) -> tuple[Tensor, Tensor]:
     """Squared singular values [d], greatest first, and right singular vectors [d, d] (columns) of `table` [V, d].
+
+    With `weights` [V] those of the table whose rows are multiplied by the weights' square roots.
 
     From the eigendecomposition of the d × d Gram matrix in float64, summed over blocks of `rows` rows: half the cost
     of a full SVD and the same error at any rank.
     """
     gram = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64, device=table.device)
-    for block in table.detach().split(rows):
-        block = block.double()
-        gram += block.T @ block
+    for start in range(0, len(table), rows):
+        block = table.detach()[start : start + rows].double()
+        weighted = block if weights is None else block * weights[start : start + rows, None].to(block)
+        gram += weighted.T @ block
     values, vectors = torch.linalg.eigh(gram)
     return values.flip(0).clamp(min=0), vectors.flip(1)
 

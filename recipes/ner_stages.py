@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import (
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from tithe.evaluation import EntityMetrics, PeakMemory, inference_speed, keep_predictions, write_atomic
-from tithe.models import build_student, embedding_energy, factorize_embeddings
+from tithe.models import build_student, factorize_embeddings
 from tithe.recipes.tagger import TaggerArguments, encode, load_tagger
 from tithe.recipes.tagging import TaggingData
 from tithe.trainers import DistillationTrainer, last_finished_checkpoint
@@ -116,8 +117,10 @@ class Stages:
 
     def _factorized(self, teacher: str | Path) -> PreTrainedModel:
         model = AutoModelForTokenClassification.from_pretrained(teacher)
-        self._kept = float(embedding_energy(model)[self.args.embedding_rank - 1])
-        factorize_embeddings(model, self.args.embedding_rank)
+        tokens = torch.from_numpy(np.concatenate([np.asarray(row) for row in self.rows["train"]["input_ids"]]))
+        vocabulary: Any = model.get_input_embeddings()
+        counts = torch.bincount(tokens, minlength=vocabulary.num_embeddings)
+        factorize_embeddings(model, self.args.embedding_rank, counts)
         return model
 
     def _student(self, teacher: str | Path) -> PreTrainedModel:
@@ -183,8 +186,6 @@ class Stages:
         notes: dict[str, Any] = {"epochs": trainer.args.num_train_epochs, "learning_rate": trainer.args.learning_rate}
         if trainer.teacher_cache_bytes is not None:
             notes["teacher_cache_bytes"] = trainer.teacher_cache_bytes
-        if name == "factorized" and hasattr(self, "_kept"):
-            notes["embedding energy kept"] = self._kept
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         result = self._result(
             name, folder, model, metrics, time.perf_counter() - start, trainer.state.log_history, notes

@@ -275,3 +275,27 @@ def test_what_cannot_be_factorised_is_refused():
     limited.get_input_embeddings().max_norm = 1.0
     with pytest.raises(ValueError, match="max_norm"):
         factorize_embeddings(limited, rank=4)
+
+
+def test_token_counts_weigh_the_error():
+    """Against the closed form: of all rank-r projections the one with the least weighted squared error."""
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    model = BertModel(config)
+    table = model.get_input_embeddings().weight.detach().double().clone()
+    counts = torch.randint(0, 50, (40,))
+    factorize_embeddings(model, rank=3, token_counts=counts)
+    found = model.get_input_embeddings().weight.detach().double()
+    root = (counts + 1).double().sqrt()[:, None]
+    best = torch.linalg.svd(root * table, full_matrices=False)
+    least = best.S[3:].square().sum()
+    assert (root * (table - found)).square().sum().item() == pytest.approx(least.item(), rel=1e-5)
+    error = model.get_input_embeddings().reconstruction_error
+    assert error == pytest.approx((least / best.S.square().sum()).sqrt().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("counts", [torch.ones(39), torch.full((40,), -1.0)])
+def test_token_counts_that_do_not_fit(counts):
+    config = BertConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    with pytest.raises(ValueError, match=r"`token_counts` must be \[40\]"):
+        factorize_embeddings(BertModel(config), rank=3, token_counts=counts)
