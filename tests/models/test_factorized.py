@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional as F
 from transformers import (
@@ -281,7 +282,7 @@ def test_token_counts_weigh_the_error():
     """Against the closed form: of all rank-r projections the one with the least weighted squared error."""
     torch.manual_seed(0)
     config = BertConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    model = BertModel(config)
+    model = transformers.BertModel(config)
     table = model.get_input_embeddings().weight.detach().double().clone()
     counts = torch.randint(0, 50, (40,))
     factorize_embeddings(model, rank=3, token_counts=counts)
@@ -298,4 +299,4 @@ def test_token_counts_weigh_the_error():
 def test_token_counts_that_do_not_fit(counts):
     config = BertConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     with pytest.raises(ValueError, match=r"`token_counts` must be \[40\]"):
-        factorize_embeddings(BertModel(config), rank=3, token_counts=counts)
+        factorize_embeddings(transformers.BertModel(config), rank=3, token_counts=counts)
