@@ -28,16 +28,23 @@ def linear_head(model: nn.Module) -> nn.Linear | None:
 def at_head(head: nn.Linear, take: Callable[[Tensor, Tensor, Tensor | None], Any]) -> Iterator[list[Any]]:
     """Within it `head` calls `take(hidden, weight, bias)` in place of computing logits; the results are collected.
 
-    The call is made inside the head's own forward, where sharded parameters are whole.
+    The call is made inside the head's own forward, where sharded parameters are whole. What is collected has passed
+    the head's forward hooks: of a tensor or tuple of tensors ZeRO-3 thereby learns when to have them whole again in
+    the backward pass.
     """
     found: list[Any] = []
 
-    def forward(hidden: Tensor) -> Tensor:
-        found.append(take(hidden, head.weight, head.bias))
-        return hidden.new_zeros(1)
+    def forward(hidden: Tensor) -> Any:
+        return take(hidden, head.weight, head.bias)
+
+    def collect(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Tensor:
+        found.append(output)
+        return args[0].new_zeros(1)
 
     head.forward = forward  # type: ignore[method-assign, assignment]
+    last = head.register_forward_hook(collect)
     try:
         yield found
     finally:
+        last.remove()
         del head.forward

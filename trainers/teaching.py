@@ -264,8 +264,8 @@ class Teaching:
         if args.soft_weight:
             teacher = (targets if targets.cache is not None else targets.at_the_head)(batch, active, rows, labels)
 
-        def take(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-            return fused_distillation(
+        def take(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+            fused = fused_distillation(
                 hidden[active].to(weight.dtype),
                 weight,
                 wanted[active],
@@ -276,12 +276,14 @@ class Teaching:
                 hard_weight=args.hard_weight,
                 denominator=items,
             )
+            return fused.loss, fused.hard, fused.soft
 
         with at_head(head, take) as found:
             outputs = model(**batch)
         if len(found) != 1:
             raise RuntimeError(f"the student called its head {len(found)} times: set `fused_loss` to False")
-        return found[0].loss, outputs, {"hard_loss": found[0].hard / items, "soft_loss": found[0].soft / items}
+        loss, hard, soft = found[0]
+        return loss, outputs, {"hard_loss": hard / items, "soft_loss": soft / items}
 
 
 def _shown(batch: Mapping[str, Any]) -> Tensor:
