@@ -30,7 +30,8 @@ def at_head(head: nn.Linear, take: Callable[[Tensor, Tensor, Tensor | None], Any
 
     The call is made inside the head's own forward, where sharded parameters are whole. What is collected has passed
     the head's forward hooks: of a tensor or tuple of tensors ZeRO-3 thereby learns when to have them whole again in
-    the backward pass.
+    the backward pass. The model goes on with one number that hangs on it: DDP follows the model's outputs to see which
+    parameters will have a gradient.
     """
     found: list[Any] = []
 
@@ -39,7 +40,7 @@ def at_head(head: nn.Linear, take: Callable[[Tensor, Tensor, Tensor | None], Any
 
     def collect(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Tensor:
         found.append(output)
-        return args[0].new_zeros(1)
+        return (output[0] if isinstance(output, tuple) else output).sum().reshape(1)
 
     head.forward = forward  # type: ignore[method-assign, assignment]
     last = head.register_forward_hook(collect)
