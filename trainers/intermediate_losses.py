@@ -48,7 +48,9 @@ class IntermediateLosses:
 
     Where the widths differ, a linear projection of the student's states per mapped layer is trained beside it. The
     projections hang on the student, so that any optimizer and any layout finds them, and hide from its state dict, so
-    that no saved model has them; checkpoints of training hold them in a file of their own.
+    that no saved model has them; checkpoints of training hold them in a file of their own. They work inside its
+    forward pass, since DDP allows no parameter to be used behind its back, and append what they give to its hidden
+    states.
 
     Args:
         hidden_weight: of the mean squared error between hidden states (Romero et al., 1412.6550; Jiao et al.,
@@ -79,6 +81,7 @@ class IntermediateLosses:
             _hide(projections)
             parameter = next(self._student.parameters())
             self._student.add_module(_ATTRIBUTE, projections.to(parameter.device, parameter.dtype))
+            self._hook = self._student.register_forward_hook(self._project)
 
     @property
     def options(self) -> dict[str, bool]:
@@ -93,16 +96,21 @@ class IntermediateLosses:
         """Student layer → projection, an `nn.ModuleDict`, where there are any, else None."""
         return getattr(self._student, _ATTRIBUTE, None)
 
+    def _project(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        states = outputs["hidden_states"] if "hidden_states" in outputs else None
+        if states is not None:
+            outputs["hidden_states"] = (*states, *(self.projections[str(i)](states[i]) for i in self.layers))
+
     def __call__(self, student: Any, teacher: Any, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden-state and attention loss, each summed over the tokens of `mask` and averaged over the layers."""
         hidden = attention = torch.zeros((), device=mask.device)
         if self.hidden_weight:
             terms = []
-            for ours, theirs in self.layers.items():
-                projection = None if self.projections is None else self.projections[str(ours)]
-                terms.append(
-                    hidden_state_loss(student.hidden_states[ours], teacher.hidden_states[theirs], mask, projection)
-                )
+            states = [student.hidden_states[ours] for ours in self.layers]
+            if self.projections is not None:
+                states = student.hidden_states[-len(self.layers) :]
+            for state, theirs in zip(states, self.layers.values(), strict=True):
+                terms.append(hidden_state_loss(state, teacher.hidden_states[theirs], mask))
             hidden = torch.stack(terms).mean()
         if self.attention_weight:
             pairs = [(ours - 1, theirs - 1) for ours, theirs in self.layers.items() if ours and theirs]
@@ -130,6 +138,7 @@ class IntermediateLosses:
     def remove(self) -> None:
         """Take the projections off the student."""
         if self.projections is not None:
+            self._hook.remove()
             delattr(self._student, _ATTRIBUTE)
 
 
