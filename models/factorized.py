@@ -36,12 +36,9 @@ class _Factors(nn.Module):
             raise ValueError(
                 f"`rank` must be from 1 to {min(rows, width)} for a table of {rows} × {width}, got {rank}"
             )
+        self.rank = rank  # not read from the shape, which ZeRO-3 takes away
         self.codes = nn.Parameter(torch.empty(rows, rank, device=device, dtype=dtype))
         self.projection = nn.Parameter(torch.empty(rank, width, device=device, dtype=dtype))
-
-    @property
-    def rank(self) -> int:
-        return self.codes.shape[1]
 
     @property
     def weight(self) -> Tensor:
