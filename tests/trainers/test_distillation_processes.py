@@ -81,7 +81,7 @@ slow = pytest.mark.slow
 each_layout = pytest.mark.parametrize(
     "layout",
     [
-        pytest.param(Layout(accumulation=4), id="accumulation"),
+        pytest.param(Layout(accumulation=4), id="accumulation", marks=slow),
         pytest.param(Layout(processes=2), id="ddp", marks=slow),
         pytest.param(Layout(processes=2, stage=2), id="zero2", marks=slow),
         pytest.param(Layout(processes=2, stage=3), id="zero3", marks=slow),
