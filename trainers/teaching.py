@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
 from ..models import plain_model, rng_neutral
@@ -59,7 +60,14 @@ class Teaching:
         self.inner: IntermediateLosses | None = None
         if args.needs_live_teacher:
             self._check_inner()
-            self._make_inner().remove()
+            inner = self._make_inner()
+            projected = inner.projections is not None
+            inner.remove()
+            if projected and is_deepspeed_zero3_enabled() and args.save_strategy != "no":
+                raise ValueError(
+                    "under ZeRO-3 the projections of a hidden-state loss cannot be written into checkpoints: use ZeRO-2, "
+                    "`save_strategy` no, or a student as wide as its teacher"
+                )
 
     def _bind(self, teacher: Teacher, name: str) -> BoundTeacher:
         trainer, args = self.trainer, self.trainer.args
