@@ -97,7 +97,7 @@ def model_rows(stages: Sequence[StageResult]) -> list[dict[str, Any]]:
             "parameters": stage.parameters,
             "bytes": stage.bytes_on_disk,
             "f1": stage.metrics["test"]["f1"],
-            "share": stage.metrics["test"]["f1"] / teacher if teacher else float("nan"),
+            "share": stage.metrics["test"]["f1"] / teacher if teacher else None,
             "latency_ms": stage.speed["latency_ms"],
             "throughput": stage.speed["throughput"],
             "seconds": stage.seconds,
@@ -120,7 +120,7 @@ def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "parameters": f"{row['parameters']:,}",
             "MB": f"{row['bytes'] / 1e6:.1f}",
             "F1": f"{row['f1']:.4f}",
-            "share": f"{row['share']:.1%}",
+            "share": "–" if row["share"] is None else f"{row['share']:.1%}",
             "ms": f"{row['latency_ms']:.1f}",
             "rows / s": f"{row['throughput']:,.0f}",
             "trained (s)": f"{row['seconds']:.0f}",
@@ -196,7 +196,7 @@ def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
     row = rows[last.name]
     return (
         f"The {last.name} has {row['parameters']:,} parameters ({rows['teacher']['parameters']:,} in the teacher) and "
-        f"F1 {row['f1']:.3f} on test, {row['share']:.1%} of the teacher's"
+        f"F1 {row['f1']:.3f} on test" + ("" if row["share"] is None else f", {row['share']:.1%} of the teacher's")
     )
 
 

@@ -110,6 +110,14 @@ def test_started_again_is_complete(finished, corpus, model, capsys):
     assert "is complete" in capsys.readouterr().out
 
 
+def test_a_teacher_that_finds_nothing_has_no_share(tmp_path, corpus, model, capsys):
+    more = ["--stages", "teacher", "--teacher_epochs", "0.1", "--teacher_learning_rate", "1e-9"]
+    for _ in range(2):  # the second time its results are read back
+        distill_ner.main(flags(corpus, model, tmp_path / "none", *more))
+    assert json.loads((tmp_path / "none" / "results.json").read_text())["models"][0]["share"] is None
+    assert capsys.readouterr().out.count("–") == 2
+
+
 def test_goes_on_after_a_stage(tmp_path, finished, corpus, model, capsys, monkeypatch):
     calls = []
 
