@@ -7,6 +7,7 @@ import sys
 RECIPES = {
     "data_selection": "train on a budget of the data, chosen in rounds",
     "compare_strategies": "strategies x seeds x budgets on one data set, with tables and figures",
+    "distill_lm": "a small language model taught by a larger one, on any texts",
     "distill_ner": "a tagger fine-tuned, its embeddings factorised, a student of at most 20M parameters distilled",
     "evaluate_model": "metrics and figures of any saved classifier",
 }

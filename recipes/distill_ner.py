@@ -25,23 +25,25 @@ from tithe.recipes.config_files import over_own_config
 from tithe.recipes.ner_results import NerRun, print_summary, write_run
 from tithe.recipes.ner_stages import STAGES, Stages
 from tithe.recipes.run_folder import open_run
+from tithe.recipes.stage_arguments import StagedConfig
 from tithe.recipes.tagger import DEFAULT_TAGGER, SMALL, TaggerArguments
 from tithe.recipes.tagging_data import TaggingArguments, TaggingData, load_tagging_data
-from tithe.trainers import DistillationConfig
 
 
 _OWN_DATA = ("dataset", "train_file")
 
 
 @dataclass
-class DistillNerConfig(DistillationConfig):
-    """`DistillationConfig`, which is the student's, with the defaults of this recipe and what the stages need."""
+class DistillNerConfig(StagedConfig):
+    """`StagedConfig`, which is the student's, with the defaults of this recipe and what the stages need."""
+
+    all_stages = STAGES
+    positive = (*StagedConfig.positive, "factorize_epochs", "factorize_learning_rate")
 
     output_dir: str | None = field(
         default="runs/distill_ner",
         metadata={"help": "Folder for all that the run leaves. A run started again in its folder goes on there."},
     )
-    overwrite: bool = field(default=False, metadata={"help": "Delete what another run left in `output_dir`."})
     # Stages
     stages: list[str] = field(
         default_factory=lambda: list(STAGES),
@@ -50,47 +52,12 @@ class DistillNerConfig(DistillationConfig):
             "`teacher_checkpoint` is the teacher; without `factorize`, it teaches with plain embeddings."
         },
     )
-    teacher_checkpoint: str | None = field(
-        default=None,
-        metadata={"help": "Folder of a tagger that is fine-tuned already, for the stages after it."},
-    )
-    teacher_epochs: float = field(default=3.0, metadata={"help": "Epochs in which the teacher is fine-tuned."})
-    teacher_learning_rate: float = field(default=5e-5, metadata={"help": "Its learning rate."})
     embedding_rank: int = field(default=64, metadata={"help": "Rank of the teacher's factorised word embeddings."})
     factorize_epochs: float = field(
         default=1.0, metadata={"help": "Epochs in which the factorised teacher is tuned again, by teacher and labels."}
     )
     factorize_learning_rate: float = field(default=3e-5, metadata={"help": "Its learning rate."})
-    # The student
-    student_layers: int | None = field(default=None, metadata={"help": "Layers. Default: half the teacher's."})
-    student_hidden_size: int | None = field(
-        default=None, metadata={"help": "Width. Default: the teacher's, or the widest within `max_parameters`."}
-    )
-    student_heads: int | None = field(default=None, metadata={"help": "Attention heads. Default: by the width."})
-    student_intermediate_size: int | None = field(
-        default=None, metadata={"help": "Width of the feed-forward blocks. Default: in the teacher's proportion."}
-    )
-    student_embedding_rank: int | None = field(
-        default=None, metadata={"help": "Factorise the student's word embeddings too, with this rank."}
-    )
-    max_parameters: int = field(default=20_000_000, metadata={"help": "The most parameters a student may have."})
-    student_initialization: str = field(
-        default="teacher", metadata={"help": "First weights of the student: from the `teacher`'s layers, or `random`."}
-    )
-    train_alone: bool = field(
-        default=False, metadata={"help": "Train the same student by the labels alone, too, to compare."}
-    )
     # Training
-    save_strategy: str = field(
-        default="epoch", metadata={"help": "When to write a checkpoint: `no`, `steps`, `epoch` or `best`."}
-    )
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: `no`, `steps` or `epoch`."})
-    save_total_limit: int | None = field(
-        default=1, metadata={"help": "How many checkpoints to keep; the best and the last always stay."}
-    )
-    load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "End each stage with the weights that scored best on validation."}
-    )
     metric_for_best_model: str | None = field(default="f1", metadata={"help": "What `best` means: a metric."})
     train_sampling_strategy: str = field(
         default="group_by_length",
@@ -102,26 +69,6 @@ class DistillNerConfig(DistillationConfig):
     per_device_eval_batch_size: int = field(
         default=64, metadata={"help": "Sentences per device and batch in evaluation and when a teacher is run."}
     )
-    num_train_epochs: float = field(default=5.0, metadata={"help": "Epochs in which the student is trained."})
-    logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
-    report_to: str | None = field(default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        unknown = [stage for stage in self.stages if stage not in STAGES]
-        if unknown or not self.stages:
-            raise ValueError(f"`stages` must be some of {', '.join(STAGES)}; got {', '.join(self.stages) or 'none'}")
-        if "teacher" in self.stages and self.teacher_checkpoint is not None:
-            raise ValueError("`teacher_checkpoint` is fine-tuned already: leave `teacher` out of `stages`")
-        if "teacher" not in self.stages and self.teacher_checkpoint is None:
-            raise ValueError("without the stage `teacher`, pass `teacher_checkpoint`, the folder of a tagger")
-        for name in ("teacher_epochs", "factorize_epochs", "teacher_learning_rate", "factorize_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}")
-        if self.student_initialization not in ("teacher", "random"):
-            raise ValueError(
-                f"`student_initialization` must be `teacher` or `random`, got {self.student_initialization!r}"
-            )
 
 
 def main(argv: list[str] | None = None) -> None:

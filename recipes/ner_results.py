@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from rich.console import Console
-from rich.table import Table
 from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 
 from tithe.evaluation import (
@@ -32,7 +31,8 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
-from tithe.recipes.ner_stages import StageResult
+from tithe.recipes.stage_results import print_models, series
+from tithe.recipes.stages import StageResult
 from tithe.recipes.tagger import SMALL, encode
 from tithe.recipes.tagging import TaggingData
 
@@ -178,17 +178,13 @@ def _figures(run: NerRun, predicted: Tags, wanted: Tags) -> list[tuple[Path, str
     figures = [(confusion, "Labels of words on test, as shares of each label")]
     for stage in run.stages:
         name, told = stage.name.replace(" ", "_"), _TOLD.get(stage.name, stage.name)
-        if losses := _series(stage.history, "loss"):
-            path = loss_curve(folder / f"loss_{name}.png", losses, _series(stage.history, "eval_loss"))
+        if losses := series(stage.history, "loss"):
+            path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
             figures.append((path, f"Loss of the {told}; on validation that of the labels alone"))
-        if scores := _series(stage.history, "eval_f1"):
+        if scores := series(stage.history, "eval_f1"):
             path = learning_curve(folder / f"f1_{name}.png", scores, metric="validation F1 (entities)")
             figures.append((path, f"F1 of the {told} on validation"))
     return figures
-
-
-def _series(history: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
-    return [{"step": log["step"], "value": log[key]} for log in history if key in log]
 
 
 def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
@@ -217,12 +213,5 @@ def _write_card(run: NerRun, last: StageResult) -> None:
 
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """The table of the models, and the path of the report as the last line."""
-    console = console or Console()
     rows = [{name: row[name] for name in row if name != "trained (s)"} for row in _readable(results["models"])]
-    table = Table(title=f"distill_ner: {results['data']['name']}")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
-    print(f"report: {folder / 'report.html'}", flush=True)
+    print_models(f"distill_ner: {results['data']['name']}", rows, folder, console)

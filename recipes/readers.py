@@ -42,17 +42,17 @@ class Columns:
     """Which columns to read: `texts` come as text, null where a cell is something else, the others as they are.
 
     `words` is the column of the lists of words of tagged sentences; `fields` says which are word and label in a
-    line of a CoNLL file.
+    line of a CoNLL file. Texts alone, for language models, have no `label`.
     """
 
     texts: Sequence[str]
-    label: str
+    label: str | None
     words: str | None = None
     fields: tuple[int, int] = (0, -1)
 
     @property
     def names(self) -> list[str]:
-        return [*self.texts, *([] if self.words is None else [self.words]), self.label]
+        return [*self.texts, *(name for name in (self.words, self.label) if name is not None)]
 
 
 def extension_of(path: str) -> str:
@@ -191,13 +191,16 @@ def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
     texts: dict[str, list[pa.Array]] = {name: [] for name in columns.texts}
     labels: list[Any] = []
     words: list[Any] = []
+    rows_read: list[int] = []
     batch: list[dict[str, Any]] = []
 
     def flush() -> None:
         for name, chunks in texts.items():
             cells = [row.get(name) for row in batch]
             chunks.append(pa.array([cell if isinstance(cell, str) else None for cell in cells], pa.large_string()))
-        labels.extend(row.get(columns.label) for row in batch)
+        rows_read.append(len(batch))
+        if columns.label is not None:
+            labels.extend(row.get(columns.label) for row in batch)
         if columns.words is not None:
             words.extend(row.get(columns.words) for row in batch)
         batch.clear()
@@ -208,12 +211,14 @@ def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
         if len(batch) == _BATCH_ROWS:
             flush()
     flush()
-    if labels:
+    if any(rows_read):
         require_columns(path, list(found), columns)
-    arrays = {name: pa.chunked_array(chunks, pa.large_string()) for name, chunks in texts.items()}
+    arrays: dict[str, Any] = {n: pa.chunked_array(chunks, pa.large_string()) for n, chunks in texts.items()}
     if columns.words is not None:
         arrays[columns.words] = _label_array(path, columns.words, words)
-    return pa.table({**arrays, columns.label: _label_array(path, columns.label, labels)})
+    if columns.label is not None:
+        arrays[columns.label] = _label_array(path, columns.label, labels)
+    return pa.table(arrays)
 
 
 def _json_rows(path: str, file: BinaryIO) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from tithe.recipes.readers import (
     Columns,
     DataError,
     extension_of,
+    opened,
     read_file,
     select_columns,
     unusable_filesystem,
@@ -25,6 +26,7 @@ from tithe.recipes.readers import (
 
 
 _NAMES = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
+TEXT_FORMATS = {".txt": "text"}
 _SAVED = {"dataset_dict.json", "state.json"}
 # `train.jsonl`, or one of the shards `train-00000-of-00002.parquet`
 _SHARD = re.compile(r"(?P<name>.+?)(-\d+-of-\d+)?(\.\w+)+")
@@ -89,6 +91,8 @@ def _read_folder(
 
 def _formats(columns: Columns) -> dict[str, str]:
     """Extensions of the files that can hold such columns: a table of text cells has no lists of words."""
+    if columns.label is None:
+        return FORMATS | TEXT_FORMATS
     if columns.words is None:
         return FORMATS
     return {extension: name for extension, name in FORMATS.items() if name not in ("CSV", "TSV")} | CONLL_FORMATS
@@ -101,8 +105,22 @@ def _read(path: str, columns: Columns, options: Mapping[str, Any]) -> pa.Table:
             f"{path}: unknown extension {extension!r} for tagged sentences; supported are "
             f"{', '.join(_formats(columns))}, also with {', '.join(COMPRESSIONS)} behind"
         )
+    if columns.label is None and extension in TEXT_FORMATS:
+        return _read_lines(path, columns, options)
     is_conll = columns.words is not None and extension in CONLL_FORMATS
     return read_conll(path, columns, options) if is_conll else read_file(path, columns, options)
+
+
+def _read_lines(path: str, columns: Columns, options: Mapping[str, Any]) -> pa.Table:
+    """A text file as one column: each line that is not blank is a row."""
+    with opened(path, options) as file:
+        try:
+            lines = file.read().decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: is not text in UTF-8: it has the byte 0x{error.object[error.start]:02x}"
+            ) from None
+    return pa.table({columns.texts[0]: pa.array([line for line in lines if line.strip()], pa.large_string())})
 
 
 def _files_by_name(listed: list[str], columns: Columns) -> dict[str, list[str]]:

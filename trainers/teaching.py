@@ -65,8 +65,8 @@ class Teaching:
             inner.remove()
             if projected and is_deepspeed_zero3_enabled() and args.save_strategy != "no":
                 raise ValueError(
-                    "under ZeRO-3 the projections of a hidden-state loss cannot be written into checkpoints: use ZeRO-2, "
-                    "`save_strategy` no, or a student as wide as its teacher"
+                    "under ZeRO-3 the projections of a hidden-state loss cannot be written into checkpoints: use "
+                    "ZeRO-2, `save_strategy` no, or a student as wide as its teacher"
                 )
 
     def _bind(self, teacher: Teacher, name: str) -> BoundTeacher:

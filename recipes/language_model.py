@@ -1,0 +1,150 @@
+"""The models of a language-model recipe: loaded from anywhere, or a small one made of nothing, and their score."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    EvalPrediction,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+
+DEFAULT_LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M"
+SMALL = "small"
+VOCABULARY, WIDTH, LAYERS, LONGEST = 8000, 128, 4, 512
+_END, _PAD = "<|endoftext|>", "<|padding|>"
+
+
+@dataclass
+class LanguageModelArguments:
+    """Which model becomes the teacher."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Hub id or folder of the teacher before it is fine-tuned. `{SMALL}` builds a Llama of 1.8M "
+            "parameters and a tokenizer from the training texts; as it starts from nothing, it wants a "
+            f"`teacher_learning_rate` of about 2e-3. Default: `{SMALL}` on the embedded corpus, else "
+            f"`{DEFAULT_LANGUAGE_MODEL}`."
+        },
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the hub model."})
+
+
+def load_language_model(
+    source: str, revision: str | None, folder: Path, texts: Dataset, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer; a small one is built in `folder` once from `texts`.
+
+    Raises `ValueError`, in one line, where none can be had.
+    """
+    if source == SMALL:
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
+                built = Path(unfinished) / folder.name
+                build_small_language_model(built, texts["text"], seed)
+                built.replace(folder)
+        source = str(folder)
+    return open_language_model(source, revision, "model_name_or_path")
+
+
+def open_language_model(
+    source: str, revision: str | None, argument: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The causal language model at `source` and its tokenizer, which can pad; `argument` is what errors call it."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"`{argument}` {source} could not be loaded as a causal language model: {reason}") from error
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"the tokenizer of {source} has no end-of-sequence token, which must end each text")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def build_small_language_model(folder: Path, texts: Sequence[str], seed: int) -> None:
+    """Write a byte-level tokenizer trained on `texts` and a Llama of 4 layers × 128 with tied embeddings."""
+    tokenizer = train_byte_tokenizer(texts)
+    tokenizer.save_pretrained(folder)
+    set_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=3 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=LONGEST,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def train_byte_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE that loses nothing: what it decodes is the text, blanks included, as generation needs it."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[_END, _PAD],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, model_max_length=LONGEST, eos_token=_END, bos_token=_END, pad_token=_PAD
+    )
+
+
+def token_sums(logits: Any, labels: Tensor) -> Tensor:
+    """(rows, 3): of each row the summed negative log-likelihood, the tokens guessed right, and the tokens scored.
+
+    For `preprocess_logits_for_metrics`: the logits, (rows, tokens, vocabulary), need not be kept.
+    """
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    targets = labels[:, 1:].to(logits.device)
+    sums = []
+    for row, wanted in zip(logits[:, :-1], targets, strict=True):  # a row at a time: its float32 logits are large
+        active = wanted != -100
+        row, wanted = row[active].float(), wanted[active]
+        loss = torch.nn.functional.cross_entropy(row, wanted, reduction="sum")
+        sums.append(torch.stack([loss, (row.argmax(-1) == wanted).sum(), active.sum()]))
+    return torch.stack(sums)
+
+
+def language_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """`perplexity`, exp of the mean loss over all scored tokens, and `token_accuracy`, from rows of `token_sums`.
+
+    Each token counts the same, however they lie in blocks and batches; the first of a block has no context and does
+    not count.
+
+    >>> import numpy as np
+    >>> found = language_metrics(EvalPrediction(np.array([[2 * np.log(8), 1, 2], [np.log(8), 0, 1]]), None))
+    >>> {name: round(value, 4) for name, value in found.items()}
+    {'perplexity': 8.0, 'token_accuracy': 0.3333}
+    """
+    loss, right, tokens = np.asarray(prediction.predictions, dtype=np.float64).sum(axis=0)
+    return {"perplexity": float(np.exp(loss / tokens)), "token_accuracy": float(right / tokens)}

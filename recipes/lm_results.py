@@ -1,0 +1,151 @@
+"""What distilling a language model leaves: the table of its models, figures of losses, a report, a model card."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tithe.evaluation import (
+    PeakMemory,
+    Section,
+    environment,
+    learning_curve,
+    loss_curve,
+    model_card,
+    run_sections,
+    write_atomic,
+    write_report,
+    write_results,
+)
+from tithe.recipes.language_data import LanguageData
+from tithe.recipes.language_model import SMALL
+from tithe.recipes.stage_results import print_models, series
+from tithe.recipes.stages import StageResult
+
+
+_EXPLANATION = (
+    "Perplexity is exp of the mean loss of a token, on test; untrained is that of the stage's first weights. Latency "
+    "is the median of single blocks, throughput blocks a second in batches of 32, both on this device and of use "
+    "against each other."
+)
+
+
+@dataclass
+class LanguageRun:
+    """All that the files of a run are made of."""
+
+    folder: Path
+    data: LanguageData
+    blocks: Mapping[str, int]
+    stages: Sequence[StageResult]
+    memory: PeakMemory
+    args: Mapping[str, Any]
+    timings: Mapping[str, float]
+
+
+def write_run(run: LanguageRun) -> dict[str, Any]:
+    """Write every file; `results.json` comes last: where it lies, the run is complete. Returns what is in it."""
+    last = run.stages[-1] if run.stages[-1].name != "student alone" else run.stages[-2]
+    data = {"name": run.data.name, "fingerprint": run.data.fingerprint, "blocks": run.blocks, **run.data.report}
+    results: dict[str, Any] = {
+        "recipe": "distill_lm",
+        "metrics": last.metrics,
+        "models": model_rows(run.stages),
+        "selection": {},
+        "timings": run.timings,
+        "memory": run.memory.to_dict(),
+        "environment": environment(),
+        "data": data,
+        "args": run.args,
+    }
+    run.memory.write(run.folder / "memory_usage.json")
+    extra = [
+        Section("Models", _EXPLANATION, table=_readable(results["models"])),
+        Section("Stages", facts={stage.name: stage.notes for stage in run.stages if stage.notes}),
+    ]
+    sections = run_sections(results, figures=_figures(run), extra=extra)
+    title = f"distill_lm: {run.data.name}"
+    write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(run.stages, last))
+    _write_card(run, last)
+    write_results(run.folder / "results.json", results)
+    return results
+
+
+def model_rows(stages: Sequence[StageResult]) -> list[dict[str, Any]]:
+    """One row a model: how large, how good before and after its training, how fast."""
+    return [
+        {
+            "model": stage.name,
+            "parameters": stage.parameters,
+            "bytes": stage.bytes_on_disk,
+            "untrained": stage.notes.get("perplexity untrained"),
+            "perplexity": stage.metrics["test"]["perplexity"],
+            "token_accuracy": stage.metrics["test"]["token_accuracy"],
+            "latency_ms": stage.speed["latency_ms"],
+            "throughput": stage.speed["throughput"],
+            "seconds": stage.seconds,
+        }
+        for stage in stages
+    ]
+
+
+def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": row["model"],
+            "parameters": f"{row['parameters']:,}",
+            "MB on disk": f"{row['bytes'] / 1e6:.1f}",
+            "untrained": "–" if row["untrained"] is None else f"{row['untrained']:,.1f}",
+            "perplexity": f"{row['perplexity']:,.2f}",
+            "accuracy": f"{row['token_accuracy']:.1%}",
+            "latency (ms)": f"{row['latency_ms']:.1f}",
+            "blocks / s": f"{row['throughput']:,.0f}",
+            "trained (s)": f"{row['seconds']:.0f}",
+        }
+        for row in rows
+    ]
+
+
+def _figures(run: LanguageRun) -> list[tuple[Path, str]]:
+    folder, figures = run.folder / "figures", []
+    for stage in run.stages:
+        name = stage.name.replace(" ", "_")
+        if losses := series(stage.history, "loss"):
+            path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
+            figures.append((path, f"Loss of the {stage.name}; on validation that of the next token alone"))
+        if scores := series(stage.history, "eval_perplexity"):
+            path = learning_curve(folder / f"perplexity_{name}.png", scores, metric="validation perplexity")
+            figures.append((path, f"Perplexity of the {stage.name} on validation"))
+    return figures
+
+
+def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
+    teacher, text = stages[0], f"perplexity {last.metrics['test']['perplexity']:,.2f} on test"
+    if last is teacher:
+        return f"The teacher has {teacher.parameters:,} parameters and {text}"
+    return (
+        f"The {last.name} has {last.parameters:,} parameters ({teacher.parameters:,} in the teacher) and {text} "
+        f"({teacher.metrics['test']['perplexity']:,.2f} for the teacher)"
+    )
+
+
+def _write_card(run: LanguageRun, last: StageResult) -> None:
+    base = run.args.get("teacher_checkpoint") or run.args.get("model_name_or_path")
+    card = model_card(
+        name=run.args.get("hub_model_id") or run.folder.resolve().name,
+        metrics={split: {k: v for k, v in values.items() if k != "loss"} for split, values in last.metrics.items()},
+        task="text-generation",
+        summary=_summary(run.stages, last) + ".",
+        training={"epochs": last.notes.get("epochs"), "learning rate": last.notes.get("learning_rate")},
+        base_model=None if base == SMALL else base,
+        dataset=run.args.get("dataset"),
+        tags=["tithe", "distillation"],
+    )
+    write_atomic(run.folder / "README.md", card)
+
+
+def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
+    """The table of the models, and the path of the report as the last line."""
+    print_models(f"distill_lm: {results['data']['name']}", _readable(results["models"]), folder, console)

@@ -1,0 +1,216 @@
+"""What the stages of every distillation recipe share: a folder, a model and a note of what it came to for each."""
+
+import copy
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from tithe.evaluation import PeakMemory, inference_speed, write_atomic
+from tithe.models import build_student
+from tithe.trainers import DistillationTrainer, last_finished_checkpoint
+
+
+NOTE_NAME = "stage.json"
+_SPEED_ROWS = 512
+_SAMPLE_ROWS = 256
+
+
+@dataclass
+class StageResult:
+    """What a stage came to.
+
+    Attributes:
+        name: of its model: `teacher`, `factorized`, `student` or `student alone`.
+        folder: of that model, or the hub id of a teacher that is used as it is.
+        parameters: of the model, each counted once.
+        bytes_on_disk: of its weights.
+        metrics: split → name → value.
+        speed: as `inference_speed` gives it, on test.
+        history: what was logged while it was trained.
+        notes: what else there is to say of it.
+    """
+
+    name: str
+    folder: str
+    parameters: int
+    bytes_on_disk: int
+    seconds: float
+    metrics: dict[str, dict[str, float]]
+    speed: dict[str, float]
+    history: list[dict[str, Any]]
+    notes: dict[str, Any]
+
+
+class StageRunner:
+    """Runs stages in order, each unless it is finished already; a recipe's own class says which, and of what model.
+
+    Its `__init__` sets, beside what this one takes, `tokenizer`, `rows` (train, validation and test, encoded),
+    `collate`, and `trainer_options`, what its trainers get besides data and model. `auto` is its class of models.
+    """
+
+    auto: Any
+    tokenizer: Any
+    rows: dict[str, Dataset]
+    collate: Any
+    trainer_options: dict[str, Any]
+
+    def __init__(self, args: Any, memory: PeakMemory) -> None:
+        self.args, self.memory = args, memory
+        self.root = Path(str(args.output_dir))
+
+    def _student(self, teacher: str | Path) -> PreTrainedModel:
+        model = self.auto.from_pretrained(teacher)
+        rows = self.rows["train"].select_columns(["input_ids", "attention_mask"])
+        samples = [self._batch(rows, start) for start in range(0, min(_SAMPLE_ROWS, len(rows)), 32)]
+        return build_student(
+            model,
+            initialize=self.args.student_initialization,
+            samples=samples,
+            seed=self.args.seed,
+            **self._shape(),
+        )
+
+    def _batch(self, rows: Dataset, start: int) -> dict[str, Any]:
+        part = [rows[i] for i in range(start, min(start + 32, len(rows)))]
+        return dict(self.tokenizer.pad(part, return_tensors="pt"))
+
+    def _shape(self) -> dict[str, Any]:
+        args = self.args
+        return {
+            "layers": args.student_layers,
+            "hidden_size": args.student_hidden_size,
+            "heads": args.student_heads,
+            "intermediate_size": args.student_intermediate_size,
+            "embedding_rank": args.student_embedding_rank,
+            "max_parameters": args.max_parameters,
+        }
+
+    def _stage(
+        self, name: str, make: Callable[[], PreTrainedModel | None], teachers: Sequence[str | Path], settings: str
+    ) -> StageResult:
+        folder = self.root / name
+        found = _read_note(folder)
+        if found is not None:
+            if PartialState().is_main_process:
+                print(f"{name}: finished already, in {folder}", flush=True)
+            return found
+        if PartialState().is_main_process:
+            print(f"{name}:", flush=True)
+        start = time.perf_counter()
+        with self.memory.phase(name):
+            trainer = DistillationTrainer(
+                make(),
+                self._arguments(folder, settings),
+                train_dataset=self.rows["train"],
+                eval_dataset=self.rows["validation"],
+                processing_class=self.tokenizer,
+                data_collator=self.collate,
+                **self.trainer_options,
+                teachers=[str(teacher) for teacher in teachers],
+            )
+            untrained = self._untrained(trainer, name)
+            last = last_finished_checkpoint(folder)
+            trainer.train(str(last) if last else None)
+            metrics = {
+                split: _scores(trainer.evaluate(self.rows[split], metric_key_prefix=split), split)
+                for split in ("validation", "test")
+            }
+        trainer.save_model()
+        notes: dict[str, Any] = {"epochs": trainer.args.num_train_epochs, "learning_rate": trainer.args.learning_rate}
+        if trainer.teacher_cache_bytes is not None:
+            notes["teacher_cache_bytes"] = trainer.teacher_cache_bytes
+        notes |= untrained | self._notes(name)
+        model: Any = trainer.accelerator.unwrap_model(trainer.model)
+        result = self._result(
+            name, folder, model, metrics, time.perf_counter() - start, trainer.state.log_history, notes
+        )
+        trainer.accelerator.wait_for_everyone()
+        if PartialState().is_main_process:
+            write_atomic(folder / NOTE_NAME, json.dumps(asdict(result), indent=2, default=float))
+        trainer.accelerator.wait_for_everyone()
+        return result
+
+    def _measured(self, name: str, folder: Path) -> StageResult:
+        """A model that is there already, evaluated."""
+        model = self.auto.from_pretrained(folder)
+        trainer = DistillationTrainer(
+            model,
+            self._arguments(self.root / name, "student"),
+            eval_dataset=self.rows["validation"],
+            processing_class=self.tokenizer,
+            data_collator=self.collate,
+            **self.trainer_options,
+        )
+        metrics = {
+            split: _scores(trainer.evaluate(self.rows[split], metric_key_prefix=split), split)
+            for split in ("validation", "test")
+        }
+        return self._result(name, folder, model, metrics, 0.0, [], {})
+
+    def _result(
+        self,
+        name: str,
+        folder: Path,
+        model: PreTrainedModel,
+        metrics: dict[str, dict[str, float]],
+        seconds: float,
+        history: list[dict[str, Any]],
+        notes: dict[str, Any],
+    ) -> StageResult:
+        rows = self.rows["test"].select_columns(["input_ids", "attention_mask", "labels"])
+        part = [rows[i] for i in range(min(_SPEED_ROWS, len(rows)))]
+        return StageResult(
+            name=name.replace("_", " "),
+            folder=str(folder),
+            parameters=sum(p.numel() for p in model.parameters()),
+            bytes_on_disk=_bytes_of(folder, model),
+            seconds=seconds,
+            metrics=metrics,
+            speed=inference_speed(model, part, self.collate),
+            history=history,
+            notes=notes,
+        )
+
+    def _untrained(self, trainer: DistillationTrainer, name: str) -> dict[str, Any]:
+        """What there is to say of a stage's model before it is trained."""
+        return {}
+
+    def _notes(self, name: str) -> dict[str, Any]:
+        """What else there is to say of a stage that was just trained."""
+        return {}
+
+    def _arguments(self, folder: Path, settings: str) -> Any:
+        """The student's arguments, with the epochs and learning rate of another stage where it is one."""
+        args = copy.copy(self.args)
+        args.output_dir = str(folder)
+        if settings != "student":
+            args.num_train_epochs = getattr(args, f"{settings}_epochs")
+            args.learning_rate = getattr(args, f"{settings}_learning_rate")
+            args.hidden_weight = args.attention_weight = 0.0
+        return args
+
+
+def _bytes_of(folder: Path, model: PreTrainedModel) -> int:
+    """The size of the weights in `folder`; of a hub model, which lies in no folder of ours, that of its parameters."""
+    files = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return files or sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def _read_note(folder: Path) -> StageResult | None:
+    path = folder / NOTE_NAME
+    return StageResult(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def _scores(found: dict[str, float], split: str) -> dict[str, float]:
+    return {name.removeprefix(f"{split}_"): value for name, value in found.items() if not _is_timing(name)}
+
+
+def _is_timing(name: str) -> bool:
+    return name == "epoch" or name.endswith(("_runtime", "_per_second"))
