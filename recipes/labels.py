@@ -51,7 +51,7 @@ def encode_labels(
     return ids, dict(enumerate(names if names is not None else map(_name, values)))
 
 
-def class_names(tables: Mapping[str, pa.Table], label: str) -> list[str] | None:
+def class_names(tables: Mapping[str, pa.Table], label: str | None) -> list[str] | None:
     """The names a `ClassLabel` feature, or a list of them, gives to the labels, if the tables carry one."""
     found = {}
     for split, table in tables.items():

@@ -126,7 +126,7 @@ class StageRunner:
         notes: dict[str, Any] = {"epochs": trainer.args.num_train_epochs, "learning_rate": trainer.args.learning_rate}
         if trainer.teacher_cache_bytes is not None:
             notes["teacher_cache_bytes"] = trainer.teacher_cache_bytes
-        notes |= untrained | self._notes(name)
+        notes |= untrained
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         result = self._result(
             name, folder, model, metrics, time.perf_counter() - start, trainer.state.log_history, notes
@@ -180,10 +180,6 @@ class StageRunner:
 
     def _untrained(self, trainer: DistillationTrainer, name: str) -> dict[str, Any]:
         """What there is to say of a stage's model before it is trained."""
-        return {}
-
-    def _notes(self, name: str) -> dict[str, Any]:
-        """What else there is to say of a stage that was just trained."""
         return {}
 
     def _arguments(self, folder: Path, settings: str) -> Any:
