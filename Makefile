@@ -24,6 +24,8 @@ lint: $(BIN)/.linting ## ruff, and mypy on the library
 bench: $(BIN)/.benching ## compare with named peers, side by side
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/distillation.py
+	$(BIN)/python benchmarks/fused_loss.py
 
 # The seed of every target: the library with what the tests need, at the versions in constraints.txt.
 $(BIN)/.installed: pyproject.toml constraints.txt
