@@ -19,6 +19,7 @@ from tithe.trainers import DistillationConfig, DistillationTrainer, tokenize_and
 
 VOCABULARY, CLASSES, LONGEST, BATCH = 30_522, 9, 64, 32
 TEMPERATURE, SOFT, HARD, RATE = 2.0, 0.5, 0.5, 5e-4
+LOSS = {"temperature": TEMPERATURE, "soft_weight": SOFT, "hard_weight": HARD}
 SETTINGS = {"per_device_train_batch_size": BATCH, "per_device_eval_batch_size": BATCH, "learning_rate": RATE}
 SETTINGS |= {"save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True}
 
@@ -101,9 +102,8 @@ def train_ours(
     student: Any, teacher: Any, rows: Dataset, epochs: int, *, grouped: bool = True, dtype: torch.dtype | None = None
 ) -> None:
     strategy = "group_by_length" if grouped else "random"
-    loss = {"temperature": TEMPERATURE, "soft_weight": SOFT, "hard_weight": HARD}
     args = DistillationConfig(
-        tempfile.mkdtemp(), num_train_epochs=epochs, train_sampling_strategy=strategy, **SETTINGS, **loss
+        tempfile.mkdtemp(), num_train_epochs=epochs, train_sampling_strategy=strategy, **SETTINGS, **LOSS
     )
     teacher = teacher if dtype is None else teacher.to(dtype)
     DistillationTrainer(student, args, data_collator=collate, train_dataset=rows, teachers=teacher).train()
