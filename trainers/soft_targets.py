@@ -45,7 +45,8 @@ class SoftTargets:
     ) -> None:
         self.teachers, self.student, self.task = list(teachers), student, task
         self.temperature, self.average, self.special_ids = temperature, average, sorted(special_ids)
-        self.classes = min([number_of_classes(m, task) for m in (student, *(t.model for t in teachers))])
+        self.student_classes = number_of_classes(student, task)  # asked once: unwrapping costs each step
+        self.classes = min([self.student_classes, *(number_of_classes(t.model, task) for t in teachers)])
         self.cache: TeacherCache | None = None
 
     def __call__(
@@ -58,7 +59,7 @@ class SoftTargets:
 
     def live(self, batch: Mapping[str, Any], active: Tensor, rows: NDArray[np.int64], labels: Tensor | None) -> Tensor:
         """As a call, read from the teachers now."""
-        logits = [logits_of(t, batch, active, rows, labels, self.student, self.task) for t in self.teachers]
+        logits = [logits_of(t, batch, active, rows, labels, self.student_classes) for t in self.teachers]
         return average_teachers(logits, [t.weight for t in self.teachers], self.temperature, self.average)
 
     @property

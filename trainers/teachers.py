@@ -22,7 +22,7 @@ from transformers import (
 from transformers.integrations import deepspeed
 
 from ..models import plain_model
-from .distillation_tasks import LANGUAGE_TASKS, check_vocabularies, label_order, number_of_classes, task_of
+from .distillation_tasks import LANGUAGE_TASKS, check_vocabularies, label_order, task_of
 from .signal_cache import model_fingerprint, tokenizer_fingerprint
 from .teacher_inputs import OwnInputs
 
@@ -193,13 +193,12 @@ def logits_of(
     active: Tensor,
     rows: NDArray[np.int64],
     labels: Tensor | None,
-    student: nn.Module,
-    task: str,
+    classes: int,
 ) -> Tensor:
-    """The teacher's logits of the active items, in the student's order of classes, (n, classes)."""
+    """The teacher's logits of the active items, in the student's order of classes, (n, at most `classes`)."""
     with torch.no_grad():
         logits = teacher.model(**teacher.inputs(batch, rows, labels), return_dict=True).logits
     picked = logits[active] if teacher.own is None else teacher.own.pick(logits, rows, active)
     if teacher.order is not None:
         picked = picked.index_select(-1, teacher.order.to(picked.device))
-    return picked[:, : number_of_classes(student, task)]
+    return picked[:, :classes]

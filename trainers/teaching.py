@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ..models import plain_model, rng_neutral
 from .distillation_losses import TopK, soft_loss, top_k_soft_loss
-from .distillation_tasks import IGNORE, LANGUAGE_TASKS, active_items, number_of_classes, target_labels, task_of
+from .distillation_tasks import IGNORE, LANGUAGE_TASKS, active_items, target_labels, task_of
 from .fused_distillation import fused_distillation
 from .fused_head import at_head, linear_head
 from .intermediate_losses import IntermediateLosses
@@ -204,13 +204,13 @@ class Teaching:
     def _head(self) -> nn.Linear | None:
         """The head at which the loss is computed, or None where it needs the logits."""
         args, targets, student = self.trainer.args, self.targets, self.trainer.model
-        large = number_of_classes(student, self.task) > LARGE_VOCABULARY
+        large = targets.student_classes > LARGE_VOCABULARY
         if self.task not in LANGUAGE_TASKS or not (large if args.fused_loss is None else args.fused_loss):
             return None
         possible = not (args.needs_live_teacher or args.label_smoothing_factor or args.torch_compile or args.n_gpu > 1)
         head = linear_head(student) if possible else None
         known = targets.cache is not None or targets.can_stay_at_the_head
-        if head is not None and targets.classes == number_of_classes(student, self.task) and known:
+        if head is not None and targets.classes == targets.student_classes and known:
             return head
         if args.fused_loss:
             raise ValueError(
