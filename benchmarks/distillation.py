@@ -58,7 +58,7 @@ from tithe.trainers import DistillationConfig, DistillationTrainer
 
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PEER = 'pip install "tithe[bench]" (or textbrewer alone)'
+PEER = 'pip install "textbrewer==0.2.1.post1"'
 OURS = ("ours", "ours, bfloat16 teacher", "ours, not grouped by length")
 
 
