@@ -318,7 +318,7 @@ def test_stopped_it_ends_its_runs_and_goes_on_later(control, flags, tmp_path, nu
     assert until(lambda: len(list(control.glob("*seed1.json"))) == 2), process.communicate()
     time.sleep(0.2)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == status and b"4 of 4 runs are missing" in out
     assert not any(is_alive(said(control, f"{name}-0.25-seed1")["pid"]) for name in ("random", "k_center"))
     (control / "hang").unlink()
