@@ -291,7 +291,13 @@ def start(control, flags):
         f"comparison_runs.COMMAND = (sys.executable, {str(control / 'stand_in.py')!r})\n"
         "compare_strategies.main(sys.argv[1:])"
     )
-    return subprocess.Popen([sys.executable, "-c", code, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        # A shell's background job ignores interrupts, and so would all it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        args=[sys.executable, "-c", code, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def until(found, seconds=60):
