@@ -10,27 +10,18 @@ arguments, a run goes on to the same result: a stage that is finished is not don
 """
 
 import sys
-import time
-import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from accelerate import PartialState
-from transformers import TrainingArguments
-from transformers.utils import logging
 
-from tithe.evaluation import PeakMemory, read_results
-from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
+from tithe.recipes.arguments import parse_arguments
 from tithe.recipes.config_files import over_own_config
-from tithe.recipes.ner_results import NerRun, print_summary, write_run
+from tithe.recipes.ner_results import print_summary, write_run
 from tithe.recipes.ner_stages import STAGES, Stages
-from tithe.recipes.run_folder import open_run
 from tithe.recipes.stage_arguments import StagedConfig
+from tithe.recipes.staged_run import StagedRecipe, check_learning_rates, name_model, run_stages
 from tithe.recipes.tagger import DEFAULT_TAGGER, SMALL, TaggerArguments
 from tithe.recipes.tagging_data import TaggingArguments, TaggingData, load_tagging_data
-
-
-_OWN_DATA = ("dataset", "train_file")
 
 
 @dataclass
@@ -73,36 +64,14 @@ class DistillNerConfig(StagedConfig):
 
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe with the flags `argv`, by default those of the command line."""
-    start, memory = time.perf_counter(), PeakMemory()
-    with user_errors():
-        data_args, model_args, args = parse(sys.argv[1:] if argv is None else argv)
-        folder = Path(str(args.output_dir))
-        overwrite, args.overwrite = args.overwrite, False  # said once: a run repeated by its run.yaml must not delete
-        complete, _ = open_run(folder, data_args, model_args, args, overwrite=overwrite)
-        if complete:
-            if PartialState().is_main_process:
-                print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
-                print_summary(read_results(folder / "results.json"), folder)
-            return
-        logging.set_verbosity(args.get_process_log_level())
-        warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
-        logging.disable_progress_bar()
-        with memory.phase("loading"):
-            data = _load_data(data_args)
-            stages = Stages(data, model_args, args, memory)
-    with user_errors(FloatingPointError):
-        done = stages.run()
-    if not PartialState().is_main_process:
-        return
-    run = NerRun(
-        folder=folder,
-        data=data,
-        stages=done,
-        memory=memory,
-        args=resolved_arguments(data_args, model_args, args),
-        timings={"total": time.perf_counter() - start, **{stage.name: stage.seconds for stage in done}},
+    recipe = StagedRecipe(
+        parse=parse,
+        load=_load_data,
+        stages=lambda data, _, model_args, args, memory: Stages(data, model_args, args, memory),
+        write=write_run,
+        show=print_summary,
     )
-    print_summary(write_run(run), folder)
+    run_stages(recipe, sys.argv[1:] if argv is None else argv)
 
 
 def parse(argv: list[str]) -> tuple[TaggingArguments, TaggerArguments, DistillNerConfig]:
@@ -110,26 +79,13 @@ def parse(argv: list[str]) -> tuple[TaggingArguments, TaggerArguments, DistillNe
     with over_own_config(argv, "distill_ner") as argv:
         found = parse_arguments((TaggingArguments, TaggerArguments, DistillNerConfig), argv, __doc__)
     data_args, model_args, args = found
-    if model_args.model_name_or_path is None:
-        own = not any(getattr(data_args, name) for name in _OWN_DATA)
-        model_args.model_name_or_path = SMALL if own else DEFAULT_TAGGER
-    slow = args.teacher_learning_rate == DistillNerConfig.teacher_learning_rate
-    if model_args.model_name_or_path == SMALL and "teacher" in args.stages and slow:
-        raise ValueError(
-            f"the `{SMALL}` teacher starts from nothing, and `teacher_learning_rate` {args.teacher_learning_rate} is "
-            "meant for pretrained ones: pass --teacher_learning_rate 1e-3"
-        )
-    if args.student_initialization == "random" and args.learning_rate == TrainingArguments.learning_rate:
-        raise ValueError(
-            f"a student of random weights learns next to nothing at `learning_rate` {args.learning_rate}: pass "
-            "--learning_rate 5e-4"
-        )
+    name_model(data_args, model_args, small=SMALL, default=DEFAULT_TAGGER)
+    check_learning_rates(model_args, args, small=SMALL, from_nothing="1e-3")
     return data_args, model_args, args
 
 
 def _load_data(data_args: TaggingArguments) -> TaggingData:
-    with PartialState().main_process_first():  # the others find what the first one cached
-        data = load_tagging_data(data_args)
+    data = load_tagging_data(data_args)
     if PartialState().is_main_process:
         for found in ("misaligned", "converted", "empty"):
             counts = data.report.get(found)

@@ -1,14 +1,12 @@
 """What distilling a language model leaves: the table of its models, figures of losses, a report, a model card."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tithe.evaluation import (
-    PeakMemory,
     Section,
     environment,
     learning_curve,
@@ -19,9 +17,9 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
-from tithe.recipes.language_data import LanguageData
 from tithe.recipes.language_model import SMALL
 from tithe.recipes.stage_results import print_models, series
+from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
 
 
@@ -32,23 +30,10 @@ _EXPLANATION = (
 )
 
 
-@dataclass
-class LanguageRun:
-    """All that the files of a run are made of."""
-
-    folder: Path
-    data: LanguageData
-    blocks: Mapping[str, int]
-    stages: Sequence[StageResult]
-    memory: PeakMemory
-    args: Mapping[str, Any]
-    timings: Mapping[str, float]
-
-
-def write_run(run: LanguageRun) -> dict[str, Any]:
+def write_run(run: StagedRun) -> dict[str, Any]:
     """Write every file; `results.json` comes last: where it lies, the run is complete. Returns what is in it."""
     last = run.stages[-1] if run.stages[-1].name != "student alone" else run.stages[-2]
-    data = {"name": run.data.name, "fingerprint": run.data.fingerprint, "blocks": run.blocks, **run.data.report}
+    data = {"name": run.data.name, "fingerprint": run.data.fingerprint, "blocks": run.rows, **run.data.report}
     results: dict[str, Any] = {
         "recipe": "distill_lm",
         "metrics": last.metrics,
@@ -108,7 +93,7 @@ def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _figures(run: LanguageRun) -> list[tuple[Path, str]]:
+def _figures(run: StagedRun) -> list[tuple[Path, str]]:
     folder, figures = run.folder / "figures", []
     for stage in run.stages:
         name = stage.name.replace(" ", "_")
@@ -131,7 +116,7 @@ def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
     )
 
 
-def _write_card(run: LanguageRun, last: StageResult) -> None:
+def _write_card(run: StagedRun, last: StageResult) -> None:
     base = run.args.get("teacher_checkpoint") or run.args.get("model_name_or_path")
     card = model_card(
         name=run.args.get("hub_model_id") or run.folder.resolve().name,

@@ -1,7 +1,6 @@
 """What distilling a tagger leaves: the table of its models, figures, pages of predictions, a report, a model card."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from rich.console import Console
 from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 
 from tithe.evaluation import (
-    PeakMemory,
     Section,
     TaggedSentence,
     atomic_path,
@@ -32,9 +30,9 @@ from tithe.evaluation import (
     write_results,
 )
 from tithe.recipes.stage_results import print_models, series
+from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
 from tithe.recipes.tagger import SMALL, encode
-from tithe.recipes.tagging import TaggingData
 
 
 Tags = list[list[str]]
@@ -42,19 +40,7 @@ Tags = list[list[str]]
 _TOLD = {"factorized": "factorized teacher", "student alone": "student without a teacher"}
 
 
-@dataclass
-class NerRun:
-    """All that the files of a run are made of."""
-
-    folder: Path
-    data: TaggingData
-    stages: Sequence[StageResult]
-    memory: PeakMemory
-    args: Mapping[str, Any]
-    timings: Mapping[str, float]
-
-
-def write_run(run: NerRun) -> dict[str, Any]:
+def write_run(run: StagedRun) -> dict[str, Any]:
     """Write every file; `results.json` comes last: where it lies, the run is complete. Returns what is in it."""
     last = run.stages[-1] if run.stages[-1].name != "student alone" else run.stages[-2]
     results: dict[str, Any] = {
@@ -129,7 +115,7 @@ def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _predict(run: NerRun, stage: StageResult) -> tuple[list[list[str]], Tags, Tags]:
+def _predict(run: StagedRun, stage: StageResult) -> tuple[list[list[str]], Tags, Tags]:
     """Words of test, what the model of `stage` says of them, and the right labels; words that were cut count as O."""
     model, tokenizer = AutoModelForTokenClassification.from_pretrained(stage.folder), _tokenizer(stage.folder)
     names, test = run.data.names, run.data.test
@@ -170,7 +156,7 @@ def _write_predictions(path: Path, words: list[list[str]], predicted: Tags, want
         pq.write_table(table, temporary)
 
 
-def _figures(run: NerRun, predicted: Tags, wanted: Tags) -> list[tuple[Path, str]]:
+def _figures(run: StagedRun, predicted: Tags, wanted: Tags) -> list[tuple[Path, str]]:
     folder, names = run.folder / "figures", run.data.names
     confusion = confusion_matrix(
         folder / "token_confusion.png", token_ids(wanted, names), token_ids(predicted, names), names, normalise=True
@@ -196,7 +182,7 @@ def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
     )
 
 
-def _write_card(run: NerRun, last: StageResult) -> None:
+def _write_card(run: StagedRun, last: StageResult) -> None:
     base, dataset = run.args.get("model_name_or_path"), run.args.get("dataset")
     card = model_card(
         name=run.args.get("hub_model_id") or run.folder.resolve().name,

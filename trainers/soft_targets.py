@@ -53,14 +53,33 @@ class SoftTargets:
         self, batch: Mapping[str, Any], active: Tensor, rows: NDArray[np.int64], labels: Tensor | None
     ) -> Tensor | TopK:
         """Log-probabilities of the active items at the temperature, (n, classes), or the largest of each."""
-        if self.cache is not None:
-            return self.cache.read(rows, items_of_rows(active).cpu().numpy(), active.device)
-        return self.live(batch, active, rows, labels)
+        if self.cache is None:
+            return self.live(batch, active, rows, labels)
+        found = self.cache.read(rows, items_of_rows(active).cpu().numpy(), active.device)
+        return found if isinstance(found, TopK) else self._averaged(self._of_each(found))
 
     def live(self, batch: Mapping[str, Any], active: Tensor, rows: NDArray[np.int64], labels: Tensor | None) -> Tensor:
         """As a call, read from the teachers now."""
-        logits = [logits_of(t, batch, active, rows, labels, self.student_classes) for t in self.teachers]
+        return self._averaged(self._logits(batch, active, rows, labels))
+
+    def opinions(self, rows: NDArray[np.int64]) -> Tensor:
+        """Probabilities (teachers, rows, classes) of each teacher, of rows of one item, from a cache that has all."""
+        assert self.cache is not None
+        found = self.cache.read(rows, np.ones(len(rows), dtype=np.int64), "cpu")
+        assert isinstance(found, Tensor)
+        return torch.stack(self._of_each(found)).exp()
+
+    def _logits(
+        self, batch: Mapping[str, Any], active: Tensor, rows: NDArray[np.int64], labels: Tensor | None
+    ) -> list[Tensor]:
+        return [logits_of(t, batch, active, rows, labels, self.student_classes) for t in self.teachers]
+
+    def _averaged(self, logits: Sequence[Tensor]) -> Tensor:
         return average_teachers(logits, [t.weight for t in self.teachers], self.temperature, self.average)
+
+    def _of_each(self, cached: Tensor) -> Sequence[Tensor]:
+        """Each teacher's log-probabilities at T = 1: its logits, but for a number that makes no difference."""
+        return cached.unflatten(1, (len(self.teachers), -1)).unbind(1)
 
     @property
     def can_stay_at_the_head(self) -> bool:
@@ -89,16 +108,18 @@ class SoftTargets:
         described: dict[str, Any] = {
             f"teacher {number}": teacher.fingerprint() for number, teacher in enumerate(self.teachers)
         }
-        return described | {
+        described |= {
             "task": self.task,
             "labels": None if self.is_language else list((plain_model(self.student).config.id2label or {}).values()),
-            "temperature": self.temperature,
-            "average": self.average,
             "top_k": self.kept(top_k),
             "rows": len(dataset),
             "data": columns_fingerprint(dataset, columns),
             "special_ids": self.special_ids,
         }
+        if self.kept(top_k) is not None:  # else they are averaged when they are read
+            weights = [teacher.weight for teacher in self.teachers]
+            described |= {"temperature": self.temperature, "average": self.average, "weights": weights}
+        return described
 
     @property
     def is_language(self) -> bool:
@@ -115,9 +136,10 @@ class SoftTargets:
         inputs = dict(batch)
         labels = inputs.pop("labels", None)
         active = active_items(self.task, labels, inputs, self.special_ids)
-        targets = self.live(inputs, active, rows, labels)
-        kept = self.kept(top_k)
-        return items_of_rows(active), targets if kept is None else top_k_of(targets, kept)
+        logits, kept = self._logits(inputs, active, rows, labels), self.kept(top_k)
+        if kept is not None:
+            return items_of_rows(active), top_k_of(self._averaged(logits), kept)
+        return items_of_rows(active), torch.cat([member.float().log_softmax(-1) for member in logits], dim=1)
 
     def fill_cache(
         self,

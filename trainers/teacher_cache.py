@@ -1,8 +1,9 @@
 """What teachers say of a data set, on disk: run once, whole epochs of training read it back.
 
-A folder holds one cache: per item (a row, or a token of one) the teachers' log-probabilities at the temperature of
-training, all of them or the k largest, with the rows' offsets and a note of what they follow from, written last. It is
-computed in shards, each written atomically, so that a run that is killed goes on after the last it finished.
+A folder holds one cache: per item (a row, or a token of one) each teacher's log-probabilities, which serve at any
+temperature, or of a large vocabulary the k largest of all teachers together at the temperature of training; the rows'
+offsets; and a note of what they follow from, written last. It is computed in shards, each written atomically, so that
+a run that is killed goes on after the last it finished.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from ..evaluation import atomic_path, to_plain, write_atomic
 from .distillation_losses import TopK
 
 
-FORMAT = 1
+FORMAT = 2
 NOTE_NAME = "cache.json"
 _BATCHES_A_SHARD = 32
 _BYTES_AT_A_TIME = 2**26
@@ -147,7 +148,7 @@ class TeacherCache:
         shutil.rmtree(partial, ignore_errors=True)
 
     def read(self, rows: NDArray[np.int64], counts: NDArray[np.int64], device: torch.device | str) -> TopK | Tensor:
-        """The targets of all items of these rows, in order: log-probabilities (n, classes), or the largest of each.
+        """The targets of all items of these rows, in order: as `fill` was given them, (n, numbers), or the largest.
 
         Raises:
             ValueError: a row has not as many items as when the teachers read it.

@@ -81,7 +81,6 @@ class BoundTeacher:
         """What its answers follow from, but for the data."""
         return {
             "model": model_fingerprint(self.model),
-            "weight": self.weight,
             "tokenizer": tokenizer_fingerprint(self.tokenizer) if self.own and self.tokenizer else None,
             "max_length": self.own.max_length if self.own else None,
         }

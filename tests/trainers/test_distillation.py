@@ -353,16 +353,30 @@ class TestCache:
 
     @pytest.mark.parametrize(
         ("change", "term"),
-        [({"temperature": 3.0}, "temperature"), ({"teacher_top_k": 2}, "top_k"), ({"seed": 5}, None)],
+        [({"temperature": 3.0}, "temperature"), ({"teacher_top_k": 1}, "top_k"), ({"seed": 5}, None)],
     )
-    def test_of_other_settings_is_refused(self, tmp_path, change, term):
-        self.trained(tmp_path)
-        trainer = tiny.make_trainer(tmp_path, "token", cache_teacher=True, **change)
+    def test_of_the_largest_with_other_settings_is_refused(self, tmp_path, change, term):
+        self.trained(tmp_path, teacher_top_k=2)
+        trainer = tiny.make_trainer(tmp_path, "token", cache_teacher=True, **{"teacher_top_k": 2, **change})
         if term is None:
             trainer.train()
             return
         with pytest.raises(ValueError, match=rf"something else \({term}: .*delete it"):
             trainer.train()
+
+    @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"teacher_average": "logits"}, {"soft_weight": 0.9}])
+    def test_of_all_classes_serves_other_settings(self, tmp_path, change):
+        """Another temperature, say, costs no second pass of the teachers, and gives what a pass would."""
+        teachers = [tiny.make_model("token", seed=seed, width=32) for seed in (1, 2)]
+        tiny.make_trainer(tmp_path, "token", teachers=teachers, cache_teacher=True).train()
+        for teacher in (teachers := [tiny.make_model("token", seed=seed, width=32) for seed in (1, 2)]):
+            teacher.forward = lambda **inputs: pytest.fail("the teacher ran")
+        again = tiny.make_trainer(tmp_path, "token", teachers=teachers, cache_teacher=True, **change)
+        again.train()
+        teachers = [tiny.make_model("token", seed=seed, width=32) for seed in (1, 2)]
+        live = tiny.make_trainer(tmp_path / "live", "token", teachers=teachers, cache_teacher=False, **change)
+        live.train()
+        np.testing.assert_allclose(tiny.history(again), tiny.history(live), rtol=1e-5, atol=2e-6)
 
     def test_of_another_teacher_or_other_data_is_refused(self, tmp_path):
         self.trained(tmp_path)

@@ -205,10 +205,10 @@ def test_model_fingerprints_are_the_same_in_another_process(make_model, tmp_path
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
+        ).stdout.split()[-1]  # a library may have its say before
         for seed in "12"
     }
-    assert len(found) == 1 and len(found.pop()) == 65
+    assert len(found) == 1 and len(found.pop()) == 64
 
 
 def make_tokenizer(words=("a", "b"), **options):

@@ -1,0 +1,112 @@
+"""What every distillation recipe does around its stages: its folder, data and models, and what the run leaves."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+from tithe.evaluation import PeakMemory, read_results
+from tithe.recipes.arguments import resolved_arguments, user_errors
+from tithe.recipes.run_folder import open_run
+from tithe.recipes.stages import StageResult, StageRunner
+
+
+@dataclass
+class StagedRun:
+    """All that the files of a run are made of."""
+
+    folder: Path
+    data: Any
+    rows: Mapping[str, int]
+    stages: Sequence[StageResult]
+    memory: PeakMemory
+    args: Mapping[str, Any]
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StagedRecipe:
+    """What is a recipe's own.
+
+    Attributes:
+        parse: makes the arguments of data, model and training out of flags.
+        load: reads the data that the first of them names.
+        stages: is given data, the three arguments and the memory, and has the stages.
+        write: writes the files of a run, and returns its results.
+        show: prints results and the path of the report.
+    """
+
+    parse: Callable[[list[str]], tuple[Any, Any, Any]]
+    load: Callable[[Any], Any]
+    stages: Callable[[Any, Any, Any, Any, PeakMemory], StageRunner]
+    write: Callable[[StagedRun], dict[str, Any]]
+    show: Callable[[Mapping[str, Any], Path], None]
+
+
+def run_stages(recipe: StagedRecipe, argv: list[str]) -> None:
+    """Run `recipe` with the flags `argv`, from where it was stopped; a complete run is only shown."""
+    start, memory = time.perf_counter(), PeakMemory()
+    with user_errors():
+        data_args, model_args, args = recipe.parse(argv)
+        folder = Path(str(args.output_dir))
+        overwrite, args.overwrite = args.overwrite, False  # said once: a run repeated by its run.yaml must not delete
+        complete, _ = open_run(folder, data_args, model_args, args, overwrite=overwrite)
+        if complete:
+            if PartialState().is_main_process:
+                print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
+                recipe.show(read_results(folder / "results.json"), folder)
+            return
+        logging.set_verbosity(args.get_process_log_level())
+        warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
+        logging.disable_progress_bar()
+        with memory.phase("loading"):
+            with PartialState().main_process_first():  # the others find what the first one cached
+                data = recipe.load(data_args)
+            stages = recipe.stages(data, data_args, model_args, args, memory)
+    with user_errors(FloatingPointError):
+        done = stages.run()
+    if not PartialState().is_main_process:
+        return
+    run = StagedRun(
+        folder=folder,
+        data=data,
+        rows={split: len(rows) for split, rows in stages.rows.items()},
+        stages=done,
+        memory=memory,
+        args=resolved_arguments(data_args, model_args, args),
+        timings={"total": time.perf_counter() - start, **{stage.name: stage.seconds for stage in done}},
+    )
+    recipe.show(recipe.write(run), folder)
+
+
+def name_model(data_args: Any, model_args: Any, *, small: str, default: str) -> None:
+    """Where no model is named: `small` on the embedded corpus, `default` on data of the user's own."""
+    if model_args.model_name_or_path is None:
+        own = data_args.dataset or data_args.train_file
+        model_args.model_name_or_path = default if own else small
+
+
+def check_learning_rates(model_args: Any, args: Any, *, small: str, from_nothing: str) -> None:
+    """Raise a `ValueError` where a model would start from nothing at a learning rate meant for pretrained ones.
+
+    Args:
+        small: the name of the model that starts from nothing.
+        from_nothing: a learning rate for it.
+    """
+    slow = args.teacher_learning_rate == type(args).teacher_learning_rate
+    if model_args.model_name_or_path == small and "teacher" in args.stages and slow:
+        raise ValueError(
+            f"the `{small}` teacher starts from nothing, and `teacher_learning_rate` {args.teacher_learning_rate} is "
+            f"meant for pretrained ones: pass --teacher_learning_rate {from_nothing}"
+        )
+    if args.student_initialization == "random" and args.learning_rate == TrainingArguments.learning_rate:
+        raise ValueError(
+            f"a student of random weights learns next to nothing at `learning_rate` {args.learning_rate}: pass "
+            "--learning_rate 5e-4"
+        )
