@@ -52,7 +52,8 @@ def read_signals(
     """Read the signals `needs` of every row of `dataset` from `model`, in one forward pass without gradient.
 
     `probabilities` (n, c): softmax of the logits; for token classification the mean over the row's scored tokens.
-    `embeddings` (n, d): mean over the attention mask of the backbone's last hidden state.
+    `embeddings` (n, d): mean over the attention mask of the backbone's last hidden state, in multiple choice over all
+    choices of a row.
     `el2n` (n): ‖softmax − onehot(label)‖₂ (Paul et al., 2107.07075); for token classification the mean over the
     labelled tokens.
     `head_inputs` (n, h): what the last linear layer reads; for token classification the mean over the scored tokens.
@@ -61,8 +62,8 @@ def read_signals(
     not. What is dropped follows from `mc_seed`, the batch and the pass, not from the number of processes.
 
     Args:
-        model: sequence or token classifier, or for `embeddings` alone any Transformers model; DDP, DeepSpeed, FSDP,
-            PEFT and quantised models too.
+        model: sequence or token classifier, multiple-choice model, or for `embeddings` alone any Transformers model;
+            DDP, DeepSpeed, FSDP, PEFT and quantised models too.
         dataset: rows by index, as `collate` takes them.
         needs: names out of `SIGNALS`.
         collate: makes a batch from rows, with `labels` where there are any.
@@ -189,10 +190,13 @@ def _with_dropout(model: nn.Module, batch: Batch, passes: int, seed: tuple[int, 
 def _read_embeddings(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
     assert states is not None
     mask = batch.get("attention_mask")
+    choices = batch["input_ids"].shape[1] if batch["input_ids"].dim() == 3 else 1
     if mask is None:
-        return states.mean(1)
-    weights = mask.to(states.dtype)
-    return torch.bmm(weights.unsqueeze(1), states).squeeze(1) / weights.sum(1, keepdim=True).clamp(min=1)
+        means = states.mean(1)
+    else:
+        weights = mask.to(states.dtype).flatten(0, -2)
+        means = torch.bmm(weights.unsqueeze(1), states).squeeze(1) / weights.sum(1, keepdim=True).clamp(min=1)
+    return means if choices == 1 else means.unflatten(0, (-1, choices)).mean(1)
 
 
 def _read_probabilities(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
@@ -203,7 +207,7 @@ def _read_probabilities(logits: Tensor | None, states: Tensor | None, batch: Bat
 
 def _read_head_inputs(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
     assert logits is not None and states is not None
-    if states.dim() != logits.dim():
+    if states.shape[:-1] != logits.shape[:-1]:
         raise ValueError(
             "`head_inputs` are read of models whose last layer gives the logits as they are; this one chooses among "
             f"its outputs (inputs {tuple(states.shape)}, logits {tuple(logits.shape)})"

@@ -25,6 +25,13 @@ from tithe.recipes.splits import SPLITS, SplitRows, count_duplicates, distinct_r
 class LanguageArguments(SourceArguments):
     """Where the texts come from, and how long the blocks are that a language model reads."""
 
+    train_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Plain text (.txt), JSON (.json), JSON Lines (.jsonl, .ndjson), CSV, TSV, Parquet or Arrow file, "
+            "local or a URL such as s3://bucket/train.txt; also compressed (.gz, .bz2, .xz)."
+        },
+    )
     text_column: str = field(
         default="text",
         metadata={"help": "Column with the texts. Of a .txt file each line that is not blank is a text."},

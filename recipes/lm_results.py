@@ -25,9 +25,13 @@ from tithe.recipes.stages import StageResult
 
 _EXPLANATION = (
     "Perplexity is exp of the mean loss of a token, on test; untrained is that of the stage's first weights. Latency "
-    "is the median of single blocks, throughput blocks a second in batches of 32, both on this device and of use "
-    "against each other."
+    "(ms) is the median of single blocks, throughput (rows / s) blocks a second in batches of 32, both on this device "
+    "and of use against each other. MB are those of the weights on disk."
 )
+
+
+_PRINTED = ("model", "parameters", "MB", "untrained", "perplexity", "ms", "rows / s")
+"""The columns that fit a terminal; the report has them all."""
 
 
 def write_run(run: StagedRun) -> dict[str, Any]:
@@ -81,12 +85,12 @@ def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "model": row["model"],
             "parameters": f"{row['parameters']:,}",
-            "MB on disk": f"{row['bytes'] / 1e6:.1f}",
+            "MB": f"{row['bytes'] / 1e6:.1f}",
             "untrained": "–" if row["untrained"] is None else f"{row['untrained']:,.1f}",
             "perplexity": f"{row['perplexity']:,.2f}",
             "accuracy": f"{row['token_accuracy']:.1%}",
-            "latency (ms)": f"{row['latency_ms']:.1f}",
-            "blocks / s": f"{row['throughput']:,.0f}",
+            "ms": f"{row['latency_ms']:.1f}",
+            "rows / s": f"{row['throughput']:,.0f}",
             "trained (s)": f"{row['seconds']:.0f}",
         }
         for row in rows
@@ -133,4 +137,5 @@ def _write_card(run: StagedRun, last: StageResult) -> None:
 
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """The table of the models, and the path of the report as the last line."""
-    print_models(f"distill_lm: {results['data']['name']}", _readable(results["models"]), folder, console)
+    rows = [{name: row[name] for name in _PRINTED} for row in _readable(results["models"])]
+    print_models(f"distill_lm: {results['data']['name']}", rows, folder, console)

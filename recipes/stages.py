@@ -209,4 +209,4 @@ def _scores(found: dict[str, float], split: str) -> dict[str, float]:
 
 
 def _is_timing(name: str) -> bool:
-    return name == "epoch" or name.endswith(("_runtime", "_per_second"))
+    return name == "epoch" or name.endswith(("_runtime", "_per_second", "_model_preparation_time"))

@@ -12,9 +12,11 @@ from .distillation_losses import (
     top_k_of,
     top_k_soft_loss,
 )
+from .expert_loop import ExpertLoopConfig, ExpertLoopTrainer
 from .fused_distillation import FusedLoss, fused_distillation
 from .ledger import Ledger
 from .losses import classification_loss
+from .oracles import Answer, ColumnOracle, EnsembleOracle, LabelsWanted, Oracle, Query
 from .reliable import ReliableTrainer
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
 from .rounds import RoundCallback
@@ -26,13 +28,21 @@ from .word_labels import align_labels_with_tokens, tokenize_and_align
 
 
 __all__ = [
+    "Answer",
     "BioReport",
+    "ColumnOracle",
     "DenseTeacher",
     "DistillationConfig",
     "DistillationTrainer",
+    "EnsembleOracle",
+    "ExpertLoopConfig",
+    "ExpertLoopTrainer",
     "FusedLoss",
+    "LabelsWanted",
     "Ledger",
     "LinearTeacher",
+    "Oracle",
+    "Query",
     "ReliableTrainer",
     "RoundCallback",
     "RoundSampler",

@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from ..selection import Pool, Selection, Strategy, coverage_radius
-from .pool_data import PoolData
+from .pool_data import UNKNOWN, PoolData
 from .signal_reader import SignalReader, Signals
 
 
@@ -98,7 +98,9 @@ class Chooser:
         """The choice, or what went wrong, for all to raise: process 0 alone would leave the others waiting."""
         rng = np.random.default_rng((self.seed, number))
         try:
-            signals = self.reader.complete(strategy.needs, read, self.pool.labels(), selected, number)
+            labels = self.pool.labels()
+            labelled = selected if labels is None else selected[labels[selected] != UNKNOWN]
+            signals = self.reader.complete(strategy.needs, read, labels, labelled, number)
             scored = time.perf_counter()
             selection, radius = choose(strategy, self.pool, signals, selected, k, rng)
         except Exception as error:
@@ -136,7 +138,7 @@ def statistics(choice: Choice, labels: NDArray[np.int64] | None, selected: NDArr
     scores = choice.selection.scores[choice.selection.indices]
     scores = scores[np.isfinite(scores)]
     rows = np.concatenate([selected, choice.selection.indices])
-    counts = None if labels is None else np.unique(labels[rows], return_counts=True)
+    counts = None if labels is None else np.unique(labels[rows][labels[rows] != UNKNOWN], return_counts=True)
     return {
         "class_balance": None if counts is None else {str(c): int(n) for c, n in zip(*counts, strict=True)},
         "mean_score": float(scores.mean()) if len(scores) else None,

@@ -85,6 +85,9 @@ class DistillationConfig(TrainingArguments):
     teacher_text_pair_column: str | None = field(
         default=None, metadata={"help": "Column with the second text of each row, for such teachers."}
     )
+    teacher_choices_column: str = field(
+        default="choices", metadata={"help": "Column with each row's choices, for such teachers in multiple choice."}
+    )
     teacher_words_column: str = field(
         default="words", metadata={"help": "Column with the words, for such teachers in token classification."}
     )
@@ -156,9 +159,9 @@ class _TellSampler(TrainerCallback):
 class DistillationTrainer(ReliableTrainer):
     """A `Trainer` whose model learns from teachers as well as from labels.
 
-    For sequence classification, token classification, seq2seq and causal language models. With active items i (a row,
-    or a position whose label is not -100; of a row without labels all that its attention mask shows), temperature T,
-    the teachers' averaged distribution p at T and the student's q at T,
+    For sequence and token classification, multiple choice, seq2seq and causal language models. With active items i
+    (a row, or a position whose label is not -100; of a row without labels all that its attention mask shows),
+    temperature T, the teachers' averaged distribution p at T and the student's q at T,
 
         loss = (hard_weight · Σᵢ CEᵢ + soft_weight · T² · Σᵢ KL(pᵢ ‖ qᵢ)) / number of active items
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
@@ -20,14 +21,18 @@ IGNORE = -100
 _TASKS = {
     "sequence classification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     "token classification": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    "multiple choice": MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES,
     "seq2seq": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     "causal LM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
 }
 LANGUAGE_TASKS = frozenset({"seq2seq", "causal LM"})
+MOST_CHOICES = 64
+"""How many choices a row of multiple choice may have; all rows have the same number."""
+_ONE_ITEM = ("sequence classification", "multiple choice")  # a row
 
 
 def task_of(model: nn.Module, what: str = "model") -> str:
-    """`sequence classification`, `token classification`, `seq2seq` or `causal LM`.
+    """`sequence classification`, `token classification`, `multiple choice`, `seq2seq` or `causal LM`.
 
     Raises:
         ValueError: `model` is for another task, or scores labels that do not exclude each other.
@@ -38,7 +43,9 @@ def task_of(model: nn.Module, what: str = "model") -> str:
     if task is None:
         raise ValueError(f"`{what}` is a {name}; distillation is for models of {', '.join(_TASKS)}")
     problem = inner.config.problem_type
-    if task not in LANGUAGE_TASKS and (problem not in (None, "single_label_classification") or _classes(inner) < 2):
+    if task.endswith("classification") and (
+        problem not in (None, "single_label_classification") or _classes(inner) < 2
+    ):
         raise ValueError(
             f"`{what}` must choose one of several labels; its `problem_type` is {problem}, its `num_labels` "
             f"{_classes(inner)}"
@@ -51,8 +58,10 @@ def _classes(model: Any) -> int:
 
 
 def number_of_classes(model: nn.Module, task: str) -> int:
-    """Labels of a classifier, outputs of a language model's head."""
+    """Labels of a classifier, outputs of a language model's head, or the most choices there may be."""
     inner = plain_model(model)
+    if task == "multiple choice":
+        return MOST_CHOICES
     return int(inner.config.get_text_config().vocab_size) if task in LANGUAGE_TASKS else _classes(inner)
 
 
@@ -66,7 +75,7 @@ def target_labels(task: str, labels: Tensor) -> Tensor:
 def active_items(
     task: str, labels: Tensor | None, inputs: Mapping[str, Tensor], special_ids: Collection[int] = ()
 ) -> Tensor:
-    """Which logits count, bool[b] for sequence classification, else bool[b, t].
+    """Which logits count: bool[b] in sequence classification and multiple choice, else bool[b, t].
 
     Of a labelled row those whose label is not -100. Of an unlabelled row (no `labels`, or -100 throughout) all that
     its attention mask shows, without special tokens in token classification.
@@ -80,7 +89,7 @@ def active_items(
         ValueError: a seq2seq row has no labels: there is nothing for its decoder to read.
     """
     ids = inputs["input_ids"]
-    if task == "sequence classification":
+    if task in _ONE_ITEM:
         return torch.ones(len(ids), dtype=torch.bool, device=ids.device)
     active = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
     if labels is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
@@ -20,6 +21,7 @@ _HEADS = {
     *MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values(),
     *MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values(),
 }
+_CHOOSE = frozenset(MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES.values())
 
 
 def classification_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossFunction | None:
@@ -39,13 +41,14 @@ def classification_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossF
         ignored), or by the config's `problem_type` real numbers (regression) or 0/1 rows (multi-label).
     """
     inner = plain_model(model)
-    if type(inner).__name__ not in _HEADS:
+    name = type(inner).__name__
+    if name not in _HEADS | _CHOOSE:
         return None
     config = inner.config
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
-        total, active = _summed(logits, labels, config, label_smoothing)
+        total, active = _summed(logits, labels, None if name in _CHOOSE else config, label_smoothing)
         if num_items_in_batch is None:
             return total / active
         # Under `DataParallel` the count comes as one equal entry per device, each the devices' share of the whole.
@@ -56,8 +59,8 @@ def classification_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossF
 
 
 def _summed(logits: Tensor, labels: Tensor, config: Any, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """The summed loss and the number of items it sums over."""
-    problem = config.problem_type or _problem_type(labels, config.num_labels)
+    """The summed loss and the number of items it sums over; `config` is None for a choice among the logits."""
+    problem = None if config is None else config.problem_type or _problem_type(labels, config.num_labels)
     if problem == "regression":
         return F.mse_loss(logits.view_as(labels), labels, reduction="sum"), torch.tensor(labels.numel())
     if problem == "multi_label_classification":

@@ -13,6 +13,9 @@ from ..selection import Pool
 from .sampler import row_lengths
 
 
+UNKNOWN = -100
+"""The label of a row that has none, as in Transformers."""
+
 _OF_MANY = frozenset({"mc_probabilities", "committee_probabilities"})  # their first axis runs over passes or members
 
 
@@ -60,7 +63,7 @@ class PoolData:
         return self._cache["lengths"]
 
     def labels(self) -> NDArray[np.int64] | None:
-        """One class index per row, or None where rows have none (no label, several, or a real number)."""
+        """One class index per row, `UNKNOWN` where it is not known; None where rows have no single one at all."""
         if "labels" not in self._cache:
             self._cache["labels"] = self._read_labels()
         return self._cache["labels"]

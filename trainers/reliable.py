@@ -61,6 +61,7 @@ class ReliableTrainer(Trainer):
 
     def check_resume(self, resume_from_checkpoint: str | bool | None) -> None:
         """Raise the `ValueError` that `train(resume_from_checkpoint)` would raise, and do nothing else."""
+        self._run_dir = Path(self._get_output_dir(None))
         self._before_training(self._checkpoint_to_resume(resume_from_checkpoint))
 
     def _before_training(self, checkpoint: Path | None) -> None:
@@ -120,12 +121,11 @@ class ReliableTrainer(Trainer):
     ) -> tuple[int, int]:
         """A run that had already stopped early when it was killed has no epoch left."""
         trained = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *rest)
+        return (num_train_epochs, 0) if self.state.global_step and self._has_stopped() else trained
+
+    def _has_stopped(self) -> bool:
         stopping = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
-        if self.state.global_step and any(
-            c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping
-        ):
-            return num_train_epochs, 0
-        return trained
+        return any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping)
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, Any, Any]:
         loss, logits, labels = super().prediction_step(*args, **kwargs)

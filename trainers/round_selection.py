@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.data_loader import get_sampler
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -15,7 +17,7 @@ from transformers import TrainingArguments
 
 from ..models import parameter_groups, read_signals
 from ..selection import All, Strategy, get_strategy
-from .choosing import Chooser, describe, evenness, statistics
+from .choosing import Choice, Chooser, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
 from .pool_reader import SignalSources
@@ -202,12 +204,15 @@ class RoundSelectionTrainer(ReliableTrainer):
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
         self.ledger = Ledger({})
         if self.train_dataset is not None:
-            self.pool = PoolData(self.train_dataset, args.pool_text_column, args.length_column_name)
+            self.pool = self._make_pool()
             self._sources = SignalSources(self, scoring_model or args.scoring_model, committee)
             self._chooser = self._make_chooser()
             if args.max_steps <= 0:  # else the number of epochs is known once training begins
                 self.plan_rounds(math.ceil(args.num_train_epochs))
         self.add_callback(RoundCallback(self))
+
+    def _make_pool(self) -> PoolData:
+        return PoolData(self.train_dataset, self.args.pool_text_column, self.args.length_column_name)
 
     # What is asked of a run
 
@@ -256,15 +261,18 @@ class RoundSelectionTrainer(ReliableTrainer):
 
     def begin_epoch(self, epoch: int) -> None:
         """Choose the rounds that begin with `epoch`, if any do, and point the sampler at what is selected."""
-        last = self._rounds - 1 if self.args.proxy else round_of_epoch(epoch, self._rounds, self._epochs)
-        for number in range(len(self.ledger.rows), last + 1):
+        for number in range(len(self.ledger.rows), self._last_round(epoch) + 1):
             self._select(number, epoch)
-        self._sampler.set_selected(self.ledger.selected)
+        self._sampler.set_selected(self._trained_on())
         self._sampler.set_epoch(epoch)
 
+    def _last_round(self, epoch: int) -> int:
+        """The last round that is chosen by the time that `epoch` begins."""
+        return self._rounds - 1 if self.args.proxy else round_of_epoch(epoch, self._rounds, self._epochs)
+
     def _select(self, number: int, epoch: int) -> None:
-        size, selected = size_after_round(number, self._rounds, self.budget), self.ledger.selected
-        outcome = self._chooser.choose(number, size - len(selected), selected)
+        size, selected = self._size_after(number), self.ledger.selected
+        outcome = self._choose(number, size - len(selected), selected)
         chosen = outcome.selection
         row = {
             "round": number,
@@ -286,6 +294,16 @@ class RoundSelectionTrainer(ReliableTrainer):
             logged["class_balance"] = evenness(list(balance.values()), self.model.config.num_labels)
         logged |= {f"{name}_seconds": seconds for name, seconds in row["seconds"].items()}
         self.log({f"round/{name}": value for name, value in logged.items() if value is not None})
+
+    def _size_after(self, number: int) -> int:
+        return size_after_round(number, self._rounds, self.budget)
+
+    def _choose(self, number: int, k: int, selected: NDArray[np.int64]) -> Choice:
+        return self._chooser.choose(number, k, selected)
+
+    def _trained_on(self) -> NDArray[np.int64]:
+        """The rows that an epoch may draw by now."""
+        return self.ledger.selected
 
     # Signals
 
@@ -338,8 +356,8 @@ class RoundSelectionTrainer(ReliableTrainer):
 
     def num_examples(self, dataloader: DataLoader) -> int:
         """As the parent's, but of the training data only what an epoch draws: speeds are logged by it."""
-        if isinstance(get_sampler(dataloader), RoundSampler):
-            return self.budget
+        if isinstance(sampler := get_sampler(dataloader), RoundSampler):
+            return len(sampler)
         return super().num_examples(dataloader)
 
     def _before_training(self, checkpoint: Path | None) -> None:

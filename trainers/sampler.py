@@ -58,10 +58,7 @@ class RoundSampler(Sampler[int]):
         return iter(self._order(self._drawn()).tolist())
 
     def _drawn(self) -> NDArray[np.int64]:
-        times, rest = divmod(self.num_samples, len(self.selected))
-        rng = np.random.default_rng((self.seed, self.epoch))
-        extra = rng.choice(len(self.selected), rest, replace=False)
-        return np.concatenate([np.tile(self.selected, times), self.selected[np.sort(extra)]])
+        return evenly(self.selected, self.num_samples, np.random.default_rng((self.seed, self.epoch)))
 
     def _order(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self.shuffle:
@@ -83,8 +80,53 @@ class RoundSampler(Sampler[int]):
         return np.concatenate([batches.reshape(-1), ordered[full:]])
 
 
+class LoopSampler(RoundSampler):
+    """As `RoundSampler` over the rows that have a label, with `num_unlabelled` rows that have none beside them.
+
+    Where there are none any more, rows with a label take their place: the length does not change.
+    """
+
+    num_unlabelled = 0
+
+    @classmethod
+    def over(cls, sampler: RoundSampler, num_unlabelled: int) -> "LoopSampler":
+        """With the settings of `sampler`."""
+        made = cls(
+            sampler.num_samples,
+            sampler.seed,
+            lengths=sampler.lengths,
+            group_size=sampler.group_size,
+            shuffle=sampler.shuffle,
+        )
+        made.num_unlabelled, made.unlabelled = num_unlabelled, np.empty(0, dtype=np.int64)
+        return made
+
+    def set_unlabelled(self, rows: NDArray[np.int64]) -> None:
+        """Choose the rows without a label to draw from, as data set indices."""
+        self.unlabelled = np.sort(np.asarray(rows, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return self.num_samples + self.num_unlabelled
+
+    def _drawn(self) -> NDArray[np.int64]:
+        if not self.num_unlabelled:
+            return super()._drawn()
+        rng = np.random.default_rng((self.seed, self.epoch, 1))
+        source = self.unlabelled if len(self.unlabelled) else self.selected
+        return np.concatenate([super()._drawn(), evenly(source, self.num_unlabelled, rng)])
+
+
+def evenly(rows: NDArray[np.int64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`number` of `rows`, each as often as any other to within one."""
+    times, rest = divmod(number, len(rows))
+    extra = rng.choice(len(rows), rest, replace=False)
+    return np.concatenate([np.tile(rows, times), rows[np.sort(extra)]])
+
+
 def row_lengths(dataset: Any, column: str = "length") -> NDArray[np.int64]:
     """Tokens of each row: the data set's own `column` if it has one, else the length of its `input_ids`.
+
+    In multiple choice that is the length of the longest choice, which is what a batch is padded to.
 
     Raises:
         ValueError: the rows have no `input_ids`.
@@ -93,13 +135,24 @@ def row_lengths(dataset: Any, column: str = "length") -> NDArray[np.int64]:
         if column in dataset.column_names:
             return np.asarray(dataset[column], dtype=np.int64)
         if "input_ids" in dataset.column_names:
-            import pyarrow.compute as pc
-
-            lengths = [
-                pc.list_value_length(table["input_ids"]).to_numpy()
-                for table in dataset.select_columns(["input_ids"]).with_format("arrow").iter(batch_size=100_000)
-            ]
-            return np.concatenate(lengths).astype(np.int64)
+            tables = dataset.select_columns(["input_ids"]).with_format("arrow").iter(batch_size=100_000)
+            return np.concatenate([_list_lengths(table["input_ids"]) for table in tables]).astype(np.int64)
     elif len(dataset) and "input_ids" in dataset[0]:
-        return np.fromiter((len(dataset[i]["input_ids"]) for i in range(len(dataset))), np.int64, len(dataset))
+        return np.fromiter((_longest(dataset[i]["input_ids"]) for i in range(len(dataset))), np.int64, len(dataset))
     raise ValueError("the rows of `train_dataset` have no `input_ids`: tokenise the data first")
+
+
+def _list_lengths(column: Any) -> NDArray[Any]:
+    """Of an Arrow column of lists, or of lists of lists, whose longest counts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_list(column.type.value_type) and not pa.types.is_large_list(column.type.value_type):
+        return pc.list_value_length(column).to_numpy()
+    choices = pc.list_value_length(column).to_numpy()
+    each = pc.list_value_length(pc.list_flatten(column)).to_numpy()
+    return np.maximum.reduceat(each, np.cumsum(choices) - choices)
+
+
+def _longest(ids: Any) -> int:
+    return max(len(choice) for choice in ids) if np.ndim(ids[0]) else len(ids)

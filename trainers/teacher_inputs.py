@@ -18,7 +18,7 @@ class OwnInputs:
 
     Args:
         tokenizer: the teacher's.
-        rows: its `input_ids` and the like, per row.
+        rows: its `input_ids` and the like, per row; in multiple choice a list of each, one for a choice.
         max_length: what the rows were cut to.
         positions: in token classification per row and student token the teacher's token for it, or -1.
     """
@@ -26,7 +26,7 @@ class OwnInputs:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        rows: Sequence[dict[str, list[int]]],
+        rows: Sequence[dict[str, Any]],
         max_length: int,
         positions: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
@@ -42,6 +42,21 @@ class OwnInputs:
             stop = start + _BATCH
             second = None if pairs is None else list(pairs[start:stop])
             rows += _split(tokenizer(list(texts[start:stop]), second, truncation=True, max_length=max_length))
+        return cls(tokenizer, rows, max_length)
+
+    @classmethod
+    def of_choices(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        choices: Sequence[Sequence[str]],
+        max_length: int,
+    ) -> "OwnInputs":
+        """For multiple choice: each row's text paired with each of its choices; a text too long is cut."""
+        rows: list[dict[str, Any]] = []
+        for text, those in zip(texts, choices, strict=True):
+            paired = tokenizer([text] * len(those), list(those), truncation="only_first", max_length=max_length)
+            rows.append(dict(paired))
         return cls(tokenizer, rows, max_length)
 
     @classmethod
@@ -79,7 +94,12 @@ class OwnInputs:
 
     def batch(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         """The padded batch of these rows of the data set."""
-        return dict(self.tokenizer.pad([self.rows[i] for i in rows], return_tensors="pt"))
+        taken = [self.rows[i] for i in rows]
+        if not isinstance(taken[0]["input_ids"][0], list):
+            return dict(self.tokenizer.pad(taken, return_tensors="pt"))
+        flat = [{k: v[n] for k, v in row.items()} for row in taken for n in range(len(row["input_ids"]))]
+        padded = self.tokenizer.pad(flat, return_tensors="pt")
+        return {name: values.unflatten(0, (len(taken), -1)) for name, values in padded.items()}
 
     def pick(self, logits: Tensor, rows: NDArray[np.int64], active: Tensor) -> Tensor:
         """Of the teacher's logits those that belong to the student's active items, (n, classes)."""

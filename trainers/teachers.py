@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -30,6 +31,7 @@ from .teacher_inputs import OwnInputs
 _LOADERS = {
     "sequence classification": AutoModelForSequenceClassification,
     "token classification": AutoModelForTokenClassification,
+    "multiple choice": AutoModelForMultipleChoice,
     "seq2seq": AutoModelForSeq2SeqLM,
     "causal LM": AutoModelForCausalLM,
 }
@@ -146,7 +148,7 @@ def bind(
     if task in LANGUAGE_TASKS:
         tokens = None if student_tokenizer is None else len(student_tokenizer)
         check_vocabularies(student, model, tokens, name)
-    else:
+    elif task != "multiple choice":
         order = label_order(student, model, name)
     other = tokenizer is not None and (
         student_tokenizer is None or tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(student_tokenizer)

@@ -93,6 +93,9 @@ class Teaching:
                 raise ValueError(f"{teacher.name} has its own tokenizer: pass the student's as `processing_class`")
             words, ids = self.data.column(args.teacher_words_column), self.data.column("input_ids")
             return OwnInputs.of_words(tokenizer, words, ours, ids, longest)
+        if self.task == "multiple choice":
+            texts, choices = (self.data.column(c) for c in (args.teacher_text_column, args.teacher_choices_column))
+            return OwnInputs.of_choices(tokenizer, texts, choices, longest)
         pair = args.teacher_text_pair_column
         pairs = None if pair is None else self.data.column(pair)
         return OwnInputs.of_texts(tokenizer, self.data.column(args.teacher_text_column), pairs, longest)
@@ -101,9 +104,9 @@ class Teaching:
         teachers = self.targets.teachers
         if len(teachers) != 1:
             raise ValueError(f"hidden-state and attention losses follow one teacher, not {len(teachers)}")
-        if teachers[0].own is not None or self.task == "seq2seq":
+        if teachers[0].own is not None or self.task in ("seq2seq", "multiple choice"):
             raise ValueError(
-                "hidden-state and attention losses need a teacher with the student's tokens, and no decoder"
+                "hidden-state and attention losses need a teacher with the student's tokens, no decoder and no choices"
             )
 
     def _make_inner(self) -> IntermediateLosses:
@@ -143,6 +146,7 @@ class Teaching:
         columns = ["input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "label", "labels"]
         if any(t.own is not None for t in targets.teachers):
             columns += [args.teacher_text_column, args.teacher_text_pair_column or "", args.teacher_words_column]
+            columns += [args.teacher_choices_column]
         order = np.argsort(-self.data.lengths(), kind="stable")
         size = args.eval_batch_size
         batches = [np.sort(order[i : i + size]) for i in range(0, len(order), size)]
