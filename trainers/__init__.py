@@ -13,6 +13,7 @@ from .distillation_losses import (
     top_k_soft_loss,
 )
 from .expert_loop import ExpertLoopConfig, ExpertLoopTrainer
+from .file_oracle import FileOracle
 from .fused_distillation import FusedLoss, fused_distillation
 from .ledger import Ledger
 from .losses import classification_loss
@@ -37,6 +38,7 @@ __all__ = [
     "EnsembleOracle",
     "ExpertLoopConfig",
     "ExpertLoopTrainer",
+    "FileOracle",
     "FusedLoss",
     "LabelsWanted",
     "Ledger",
