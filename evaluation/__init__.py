@@ -28,6 +28,7 @@ from .entity_errors import entity_errors, match_entities, token_confusion, token
 from .entity_page import TaggedSentence, entity_page
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
 from .files import atomic_path, to_plain, write_atomic, write_json_lines
+from .label_curves import LabelCurve, label_curves, labels_to_reach
 from .memory import PeakMemory
 from .metrics import (
     ClassificationMetrics,
@@ -78,6 +79,9 @@ __all__ = [
     "jaccard",
     "keep_predictions",
     "inference_speed",
+    "LabelCurve",
+    "label_curves",
+    "labels_to_reach",
     "learning_curve",
     "loss_curve",
     "markdown_table",

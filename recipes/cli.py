@@ -10,6 +10,7 @@ RECIPES = {
     "distill_lm": "a small language model taught by a larger one, on any texts",
     "distill_ner": "a tagger fine-tuned, its embeddings factorised, a student of at most 20M parameters distilled",
     "evaluate_model": "metrics and figures of any saved classifier",
+    "expert_loop": "a student that asks for labels, taught by an ensemble, beside the same one with all labels",
     "label": "fill in the queries of an expert loop at the terminal",
 }
 

@@ -37,7 +37,12 @@ _PRINTED = ("model", "parameters", "MB", "untrained", "perplexity", "ms", "rows 
 def write_run(run: StagedRun) -> dict[str, Any]:
     """Write every file; `results.json` comes last: where it lies, the run is complete. Returns what is in it."""
     last = run.stages[-1] if run.stages[-1].name != "student alone" else run.stages[-2]
-    data = {"name": run.data.name, "fingerprint": run.data.fingerprint, "blocks": run.rows, **run.data.report}
+    data = {
+        "name": run.data.name,
+        "fingerprint": run.data.fingerprint,
+        "blocks": {split: len(rows) for split, rows in run.rows.items()},
+        **run.data.report,
+    }
     results: dict[str, Any] = {
         "recipe": "distill_lm",
         "metrics": last.metrics,

@@ -16,8 +16,10 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY, WIDTH, LAYERS, LONGEST = 8000, 128, 2, 256
 
 
-def build_small_model(folder: Path, texts: Sequence[str], id2label: dict[int, str], seed: int) -> None:
-    """Write a tokenizer trained on `texts` and a classifier of 1.4M parameters into `folder`.
+def build_small_model(
+    folder: Path, texts: Sequence[str], id2label: dict[int, str], seed: int, *, layers: int = LAYERS
+) -> None:
+    """Write a tokenizer trained on `texts` and a classifier of 1.4M parameters, in two layers, into `folder`.
 
     The word embeddings start from the singular vectors of the positive pointwise mutual information of tokens that
     occur in one text (Levy & Goldberg, 2014), as the texts need no labels for that: on the embedded corpus and a tenth
@@ -30,7 +32,7 @@ def build_small_model(folder: Path, texts: Sequence[str], id2label: dict[int, st
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=2 * WIDTH,
         max_position_embeddings=LONGEST,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.utils import logging
 
@@ -19,11 +20,11 @@ from tithe.recipes.stages import StageResult, StageRunner
 
 @dataclass
 class StagedRun:
-    """All that the files of a run are made of."""
+    """All that the files of a run are made of; `rows` are those of each split as the models take them."""
 
     folder: Path
     data: Any
-    rows: Mapping[str, int]
+    rows: Mapping[str, Dataset]
     stages: Sequence[StageResult]
     memory: PeakMemory
     args: Mapping[str, Any]
@@ -76,7 +77,7 @@ def run_stages(recipe: StagedRecipe, argv: list[str]) -> None:
     run = StagedRun(
         folder=folder,
         data=data,
-        rows={split: len(rows) for split, rows in stages.rows.items()},
+        rows=stages.rows,
         stages=done,
         memory=memory,
         args=resolved_arguments(data_args, model_args, args),

@@ -95,6 +95,23 @@ class StageRunner:
     def _stage(
         self, name: str, make: Callable[[], PreTrainedModel | None], teachers: Sequence[str | Path], settings: str
     ) -> StageResult:
+        """Train a model by `teachers`, or without any, by the labels."""
+        return self._once(
+            name,
+            lambda folder: DistillationTrainer(
+                make(),
+                self._arguments(folder, settings),
+                train_dataset=self.rows["train"],
+                eval_dataset=self.rows["validation"],
+                processing_class=self.tokenizer,
+                data_collator=self.collate,
+                **self.trainer_options,
+                teachers=[str(teacher) for teacher in teachers],
+            ),
+        )
+
+    def _once(self, name: str, make_trainer: Callable[[Path], Any]) -> StageResult:
+        """Run a stage with the trainer made for its folder, from where it was stopped, unless it is finished."""
         folder = self.root / name
         found = _read_note(folder)
         if found is not None:
@@ -105,16 +122,7 @@ class StageRunner:
             print(f"{name}:", flush=True)
         start = time.perf_counter()
         with self.memory.phase(name):
-            trainer = DistillationTrainer(
-                make(),
-                self._arguments(folder, settings),
-                train_dataset=self.rows["train"],
-                eval_dataset=self.rows["validation"],
-                processing_class=self.tokenizer,
-                data_collator=self.collate,
-                **self.trainer_options,
-                teachers=[str(teacher) for teacher in teachers],
-            )
+            trainer = make_trainer(folder)
             untrained = self._untrained(trainer, name)
             last = last_finished_checkpoint(folder)
             trainer.train(str(last) if last else None)
@@ -126,7 +134,7 @@ class StageRunner:
         notes: dict[str, Any] = {"epochs": trainer.args.num_train_epochs, "learning_rate": trainer.args.learning_rate}
         if trainer.teacher_cache_bytes is not None:
             notes["teacher_cache_bytes"] = trainer.teacher_cache_bytes
-        notes |= untrained
+        notes |= untrained | self._trained(trainer, folder)
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         result = self._result(
             name, folder, model, metrics, time.perf_counter() - start, trainer.state.log_history, notes
@@ -164,7 +172,9 @@ class StageRunner:
         history: list[dict[str, Any]],
         notes: dict[str, Any],
     ) -> StageResult:
-        rows = self.rows["test"].select_columns(["input_ids", "attention_mask", "labels"])
+        known = ("input_ids", "attention_mask", "label", "labels")
+        rows = self.rows["test"]
+        rows = rows.select_columns([name for name in known if name in rows.column_names])
         part = [rows[i] for i in range(min(_SPEED_ROWS, len(rows)))]
         return StageResult(
             name=name.replace("_", " "),
@@ -178,8 +188,12 @@ class StageRunner:
             notes=notes,
         )
 
-    def _untrained(self, trainer: DistillationTrainer, name: str) -> dict[str, Any]:
+    def _untrained(self, trainer: Any, name: str) -> dict[str, Any]:
         """What there is to say of a stage's model before it is trained."""
+        return {}
+
+    def _trained(self, trainer: Any, folder: Path) -> dict[str, Any]:
+        """What there is to say of it afterwards, and to leave in its folder; all processes call it."""
         return {}
 
     def _arguments(self, folder: Path, settings: str) -> Any:

@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from ..evaluation import atomic_path, write_atomic
 from ..models import plain_model
-from ..selection import All
+from ..selection import All, Strategy, get_strategy
 from .answer_book import AnswerBook
 from .checkpoints import is_finished
 from .choosing import Choice
@@ -110,6 +110,7 @@ class ExpertLoopConfig(RoundSelectionConfig, DistillationConfig):
             raise ValueError(f"`stable_agreement` must be above 0 and at most 1, got {self.stable_agreement}")
         self._follow()
         super().__post_init__()
+        check_query_strategy(get_strategy(self.strategy, **self.hyperparameters), self.scoring_model)
         if self.needs_live_teacher:
             raise ValueError("`hidden_weight` and `attention_weight` must be 0: the loop reads its teachers once")
 
@@ -124,6 +125,18 @@ class ExpertLoopConfig(RoundSelectionConfig, DistillationConfig):
             if self.epochs_per_iteration < 1:
                 raise ValueError(f"`epochs_per_iteration` must be at least 1, got {self.epochs_per_iteration}")
             self.num_train_epochs = float(self.epochs_per_iteration * iterations)
+
+
+def check_query_strategy(strategy: Strategy, scoring_model: str | None = None) -> None:
+    """Raise a `ValueError` unless `strategy` can say what to ask for without the labels that it would ask for."""
+    if isinstance(strategy, All):
+        raise ValueError("`query_strategy` must choose: `all` asks for every label at once")
+    of_text = strategy.needs & {"perplexity", "ifd"} and scoring_model is None  # then they are losses of labels
+    if of_text or strategy.needs & {"labels", "el2n"}:
+        raise ValueError(
+            f"`query_strategy` {type(strategy).__name__} reads labels of rows that nobody has been asked for: choose "
+            "one that reads predictions or embeddings, such as `margin`, `entropy`, `badge` or `k_center`"
+        )
 
 
 class _IterationCallback(TrainerCallback):
@@ -146,11 +159,13 @@ class _IterationCallback(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, metrics: Mapping[str, float], **kwargs: Any
     ) -> None:
         trainer = self._trainer
-        if not trainer.is_in_train or not trainer.iteration_ends or trainer.args.plateau_patience is None:
+        of_validation = any(name.startswith("eval_") for name in metrics)
+        if trainer.args.plateau_patience is None or not of_validation or not trainer.is_in_train:
             return
-        trainer.stopping.see_score(trainer.score_of(metrics))
-        if trainer.stopping.stopped:
-            control.should_training_stop = True
+        if trainer.iteration_ends:
+            trainer.stopping.see_score(trainer.score_of(metrics))
+            if trainer.stopping.stopped:
+                control.should_training_stop = True
 
 
 class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
@@ -221,20 +236,12 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         self.add_callback(_IterationCallback(self))
 
     def _check_loop(self) -> None:
-        args, names, task = self.args, type(self.strategy).__name__, task_of(self.model)
+        args, task = self.args, task_of(self.model)
         if task not in _TASKS:
             raise ValueError(f"the expert loop is for {' and '.join(_TASKS)}, not {task}")
         if task == "multiple choice" and args.proxy is not None:
             raise ValueError("`proxy` must be None for multiple choice: which of a row's choices is right is no class")
-        if isinstance(self.strategy, All):
-            raise ValueError("`query_strategy` must choose: `all` asks for every label at once")
-        if self.strategy.needs & {"labels", "el2n"} or (
-            self.strategy.needs & {"perplexity", "ifd"} and self._sources.scored_by is None
-        ):
-            raise ValueError(
-                f"`query_strategy` {names} reads labels of rows that nobody has been asked for: choose one that reads "
-                "predictions or embeddings, such as `margin`, `entropy`, `badge` or `k_center`"
-            )
+        check_query_strategy(self.strategy, self._sources.scored_by)
         missing = [name for name in self.oracle.shows if name not in self.pool.columns]
         if missing:
             raise ValueError(f"the oracle wants to see {missing}; `train_dataset` has {self.pool.columns}")
@@ -384,12 +391,16 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
 
     def _query(self, number: int, rows: NDArray[np.int64]) -> Query:
         shown = [{name: self.train_dataset[row][name] for name in self.oracle.shows} for row in rows.tolist()]
-        opinions, weights = None, np.empty(0)
-        if self._teaching is not None:
-            opinions = self._teaching.targets.opinions(rows).numpy()
-            weights = np.array([teacher.weight for teacher in self._teaching.targets.teachers])
-            weights = weights / weights.sum()
-        return Query(number, rows, self.answer_names, shown, opinions, weights.tolist())
+        weights = [teacher.weight for teacher in self._teaching.targets.teachers] if self._teaching else []
+        shares = [weight / sum(weights) for weight in weights]
+        return Query(number, rows, self.answer_names, shown, self.opinions(rows), shares)
+
+    def opinions(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """(teachers, rows, classes): what each teacher thinks of rows of the pool; None without teachers.
+
+        Once training has begun: before, the teachers have read nothing.
+        """
+        return None if self._teaching is None else self._teaching.targets.opinions(rows).numpy()
 
     @property
     def answer_names(self) -> list[str]:
@@ -467,7 +478,7 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As the parents', with the iteration and the number of labels beside every evaluation while training."""
-        if self.is_in_train and any(name.startswith("eval_") for name in logs):
+        if self.is_in_train and any(name.startswith(("eval_", "test_")) for name in logs):
             logs |= {"iteration": self.iteration, "labels": len(self.answers.labelled)}
         super().log(logs, start_time)
 

@@ -1,0 +1,270 @@
+"""What an expert-loop run trains: teachers on rows of their own, and the student by each method on the same pool."""
+
+import copy
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    set_seed,
+)
+
+from tithe.evaluation import ClassificationMetrics, PeakMemory, atomic_path, softmax
+from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
+from tithe.recipes.classification import ClassificationData
+from tithe.recipes.classifier import DEFAULT_MODEL, SMALL, ModelArguments, load_classifier, tokenise
+from tithe.recipes.small_model import build_small_model
+from tithe.recipes.splits import stratified_sample
+from tithe.recipes.stages import StageResult, StageRunner
+from tithe.trainers import ColumnOracle, DistillationTrainer, EnsembleOracle, ExpertLoopTrainer, FileOracle, Oracle
+
+
+PROBABILITIES_NAME = "probabilities.npz"
+CONTROL = "random"
+_SMALL_TEACHER_LAYERS = (3, 4)
+
+
+class _OnTest(TrainerCallback):
+    """Scores test where an iteration's validation has been scored: for the curve, and for nothing else."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self.rows, self.trainer = rows, None
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        trainer: Any = self.trainer
+        if trainer.is_in_train and trainer.iteration_ends and "eval_loss" in metrics:
+            trainer.evaluate(self.rows, metric_key_prefix="test")
+
+
+class LoopStages(StageRunner):
+    """Runs the teachers and the methods that `args` ask for, in order, each unless it is finished already.
+
+    Raises:
+        ValueError: a model cannot be loaded, or too few rows are left for the pool; before anything is trained.
+    """
+
+    def __init__(
+        self,
+        data: ClassificationData,
+        data_args: LoopDataArguments,
+        model_args: ModelArguments,
+        args: Any,
+        memory: PeakMemory,
+    ) -> None:
+        super().__init__(args, memory)
+        self.data, self.data_args, self.model_args = data, data_args, model_args
+        self.auto = AutoModelForMultipleChoice if data_args.scores_each_choice else AutoModelForSequenceClassification
+        self.trainer_options = {"compute_metrics": ClassificationMetrics()}
+        for_teachers, pool = self._shares(data.train)
+        with PartialState().main_process_first():
+            self.student, self.tokenizer = self._load_student(pool)
+            self.teacher_models = self._prepare_teachers(pool)
+            self.rows = {
+                split: self._encode(rows, self.tokenizer)
+                for split, rows in (("train", pool), ("validation", data.validation), ("test", data.test))
+            }
+            self.teacher_rows = for_teachers
+        self.collate = self._collator(self.tokenizer)
+
+    def _shares(self, train: Dataset) -> tuple[Dataset, Dataset]:
+        """The rows that teachers are fine-tuned on, and the pool: all others."""
+        wanted = self.args.teacher_rows if self.args.teacher_models else 0
+        needed = self.args.initial_pool_size + self.args.max_iterations * self.args.query_size
+        if wanted + needed > len(train):
+            raise ValueError(
+                f"train has {len(train)} rows; `teacher_rows` {wanted} and the {needed} that the loop may ask for are "
+                "more: lower one of them"
+            )
+        labels = np.asarray(train["label"][:], dtype=np.int64)
+        rng = np.random.default_rng([self.data_args.split_seed, 20])
+        taken = stratified_sample(labels, wanted, rng)
+        return train.select(taken), train.select(np.setdiff1d(np.arange(len(train)), taken))
+
+    # Models and inputs
+
+    def _load_student(self, pool: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if not self.data_args.scores_each_choice:
+            return load_classifier(
+                self.model_args, replace(self.data, train=pool), self.root / "initial_model", self.args.seed
+            )
+        source = self.model_args.model_name_or_path or DEFAULT_MODEL
+        if source == SMALL:
+            raise ValueError(f"`{SMALL}` has no head for choices: name a model, or pass --choice_head classification")
+        return self._load_chooser(source, self.model_args.model_revision)
+
+    def _load_chooser(self, source: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            set_seed(self.args.seed)  # of the new head
+            model = AutoModelForMultipleChoice.from_pretrained(source, revision=revision)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{source} could not be loaded for multiple choice: {str(error).strip().splitlines()[0]}"
+            ) from error
+        return model, tokenizer
+
+    def _prepare_teachers(self, pool: Dataset) -> list[str]:
+        """The models that are fine-tuned into teachers; small ones are built in a folder each, once."""
+        sources = []
+        for number, source in enumerate(self.args.teacher_models or ()):
+            folder = self.root / f"initial_teacher_{number}"
+            if source == SMALL and not folder.exists():
+                layers = _SMALL_TEACHER_LAYERS[number % len(_SMALL_TEACHER_LAYERS)]
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
+                    built = Path(unfinished) / folder.name
+                    seed = self.args.seed + 1 + number
+                    build_small_model(built, pool["text"][:], self.data.id2label, seed, layers=layers)
+                    built.replace(folder)
+            sources.append(str(folder) if source == SMALL else source)
+        return sources
+
+    def _load_teacher(self, source: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if self.data_args.scores_each_choice:
+            return self._load_chooser(source, None)
+        arguments = ModelArguments(model_name_or_path=source, max_length=self.model_args.max_length)
+        return load_classifier(arguments, self.data, self.root, seed)
+
+    def _encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        encode = tokenise_choices if self.data_args.scores_each_choice else tokenise
+        return encode(rows, tokenizer, self.model_args.max_length)
+
+    def _collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+        return (ChoiceCollator if self.data_args.scores_each_choice else DataCollatorWithPadding)(tokenizer)
+
+    def _new_student(self) -> PreTrainedModel:
+        """The same initial weights for every method."""
+        return copy.deepcopy(self.student)
+
+    # Stages
+
+    def run(self) -> list[StageResult]:
+        """All results, those of stages that were finished before included.
+
+        Raises:
+            LabelsWanted: the loop waits for a person.
+        """
+        args = self.args
+        done = [self._teach(number, source) for number, source in enumerate(self.teacher_models)]
+        teachers = [result.folder for result in done] or list(args.teacher_checkpoints or ())
+        for method in args.methods:
+            if method == "supervised":
+                done.append(self._once("supervised", lambda folder: self._plain(folder, [])))
+            elif method == "distillation":
+                done.append(self._once("distillation", lambda folder: self._plain(folder, teachers)))
+            else:
+                strategy = CONTROL if method == CONTROL else args.query_strategy
+                done.append(self._once(method, lambda folder, s=strategy: self._loop(folder, s, teachers)))
+        return done
+
+    def _teach(self, number: int, source: str) -> StageResult:
+        model, tokenizer = self._load_teacher(source, self.args.seed + 1 + number)
+
+        def make(folder: Path) -> DistillationTrainer:
+            args = self._arguments(folder, "teacher")
+            args.seed = self.args.seed + 1 + number
+            return DistillationTrainer(
+                model,
+                args,
+                train_dataset=self._encode(self.teacher_rows, tokenizer),
+                eval_dataset=self._encode(self.data.validation, tokenizer),
+                processing_class=tokenizer,
+                data_collator=self._collator(tokenizer),
+                **self.trainer_options,
+            )
+
+        held, collate = self.rows, self.collate
+        self.rows = held | {
+            split: self._encode(rows, tokenizer)
+            for split, rows in (("validation", self.data.validation), ("test", self.data.test))
+        }
+        self.collate = self._collator(tokenizer)
+        try:
+            return self._once(f"teacher_{number}", make)
+        finally:
+            self.rows, self.collate = held, collate
+
+    def _plain(self, folder: Path, teachers: list[str]) -> DistillationTrainer:
+        """On all labels of the pool."""
+        return DistillationTrainer(
+            self._new_student(), self._arguments(folder, "supervised"), teachers=teachers, **self._common()
+        )
+
+    def _loop(self, folder: Path, strategy: str, teachers: list[str]) -> ExpertLoopTrainer:
+        args = self._arguments(folder, "student")
+        args.query_strategy = args.strategy = strategy
+        if strategy == CONTROL:
+            args.strategy_kwargs = {}
+        on_test = _OnTest(self.rows["test"])
+        oracle = None if strategy == CONTROL and self.args.oracle == "file" else self._oracle(folder)
+        trainer = ExpertLoopTrainer(
+            self._new_student(), args, teachers=teachers, oracle=oracle, callbacks=[on_test], **self._common()
+        )
+        on_test.trainer = trainer
+        return trainer
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "train_dataset": self.rows["train"],
+            "eval_dataset": self.rows["validation"],
+            "processing_class": self.tokenizer,
+            "data_collator": self.collate,
+            **self.trainer_options,
+        }
+
+    def _oracle(self, folder: Path) -> Oracle:
+        args, shown = self.args, [name for name in ("text", "text_pair") if name in self.rows["train"].column_names]
+        shown = ["text", "choices"] if self.data_args.has_choices else shown
+        person = FileOracle(folder / "queries", shown, args.query_format)
+        column = ColumnOracle(np.asarray(self.rows["train"]["label"][:], dtype=np.int64))
+        if args.oracle == "ensemble":
+            return EnsembleOracle(args.ensemble_threshold, person if args.ask_person else column)
+        return person if args.oracle == "file" else column
+
+    def _arguments(self, folder: Path, settings: str) -> Any:
+        args = copy.copy(self.args)
+        args.output_dir = str(folder)
+        args.teacher_text_pair_column = "text_pair" if "text_pair" in self.data.train.column_names else None
+        args.teacher_max_length = self.model_args.max_length
+        if settings != "student":
+            args.num_train_epochs = getattr(args, f"{settings}_epochs")
+            args.learning_rate = getattr(args, f"{settings}_learning_rate") or args.learning_rate
+        return args
+
+    def _trained(self, trainer: Any, folder: Path) -> dict[str, Any]:
+        read = {split: softmax(trainer.predict(self.rows[split]).predictions) for split in ("validation", "test")}
+        notes: dict[str, Any] = {"labels": len(self.rows["train"])}
+        if isinstance(trainer, ExpertLoopTrainer):
+            notes = {"labels": len(trainer.answers.labelled), "by": trainer.answers.count_by()}
+            notes |= {"stopped": trainer.stopping.stopped or "all iterations done"}
+            read |= _asked(trainer)
+        elif folder.name.startswith("teacher"):
+            notes["labels"] = len(self.teacher_rows)
+        if PartialState().is_main_process:
+            with atomic_path(folder / PROBABILITIES_NAME) as path, open(path, "wb") as file:
+                np.savez(file, **read)
+        return notes
+
+
+def _asked(trainer: ExpertLoopTrainer) -> dict[str, Any]:
+    """What was asked for, in order, and what the teachers said of it."""
+    entries = trainer.answers.entries
+    found = {
+        "rows": np.array([entry["row"] for entry in entries]),
+        "iterations": np.array([entry["iteration"] for entry in entries]),
+        "labels": np.array([-1 if entry["label"] is None else entry["label"] for entry in entries]),
+        "by": np.array([entry["by"] for entry in entries]),
+    }
+    opinions = trainer.opinions(found["rows"])
+    return found if opinions is None else found | {"opinions": opinions}
