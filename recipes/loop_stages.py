@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
@@ -38,12 +39,14 @@ _SMALL_TEACHER_LAYERS = (3, 4)
 class _OnTest(TrainerCallback):
     """Scores test where an iteration's validation has been scored: for the curve, and for nothing else."""
 
-    def __init__(self, rows: Dataset) -> None:
-        self.rows, self.trainer = rows, None
+    trainer: Any
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
-        trainer: Any = self.trainer
-        if trainer.is_in_train and trainer.iteration_ends and "eval_loss" in metrics:
+    def __init__(self, rows: Dataset) -> None:
+        self.rows = rows
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self.trainer
+        if trainer.is_in_train and trainer.iteration_ends and "eval_loss" in kwargs["metrics"]:
             trainer.evaluate(self.rows, metric_key_prefix="test")
 
 
@@ -163,9 +166,10 @@ class LoopStages(StageRunner):
                 done.append(self._once("supervised", lambda folder: self._plain(folder, [])))
             elif method == "distillation":
                 done.append(self._once("distillation", lambda folder: self._plain(folder, teachers)))
+            elif method == CONTROL:
+                done.append(self._once(CONTROL, lambda folder: self._loop(folder, CONTROL, teachers)))
             else:
-                strategy = CONTROL if method == CONTROL else args.query_strategy
-                done.append(self._once(method, lambda folder, s=strategy: self._loop(folder, s, teachers)))
+                done.append(self._once(method, lambda folder: self._loop(folder, args.query_strategy, teachers)))
         return done
 
     def _teach(self, number: int, source: str) -> StageResult:
@@ -243,7 +247,7 @@ class LoopStages(StageRunner):
         return args
 
     def _trained(self, trainer: Any, folder: Path) -> dict[str, Any]:
-        read = {split: softmax(trainer.predict(self.rows[split]).predictions) for split in ("validation", "test")}
+        read = {split: _probabilities(trainer, self.rows[split]) for split in ("validation", "test")}
         notes: dict[str, Any] = {"labels": len(self.rows["train"])}
         if isinstance(trainer, ExpertLoopTrainer):
             notes = {"labels": len(trainer.answers.labelled), "by": trainer.answers.count_by()}
@@ -253,8 +257,18 @@ class LoopStages(StageRunner):
             notes["labels"] = len(self.teacher_rows)
         if PartialState().is_main_process:
             with atomic_path(folder / PROBABILITIES_NAME) as path, open(path, "wb") as file:
-                np.savez(file, **read)
+                arrays: dict[str, Any] = read
+                np.savez(file, **arrays)
         return notes
+
+
+def _probabilities(trainer: Any, rows: Dataset) -> NDArray[np.float64]:
+    """(rows, classes), in the order of `rows`: the stock trainer sorts what it predicts as it sorts what it trains."""
+    sorting, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "random"
+    try:
+        return softmax(trainer.predict(rows).predictions)
+    finally:
+        trainer.args.train_sampling_strategy = sorting
 
 
 def _asked(trainer: ExpertLoopTrainer) -> dict[str, Any]:

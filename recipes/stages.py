@@ -65,6 +65,10 @@ class StageRunner:
         self.args, self.memory = args, memory
         self.root = Path(str(args.output_dir))
 
+    def run(self) -> list[StageResult]:
+        """All results, those of stages that were finished before included."""
+        raise NotImplementedError
+
     def _student(self, teacher: str | Path) -> PreTrainedModel:
         model = self.auto.from_pretrained(teacher)
         rows = self.rows["train"].select_columns(["input_ids", "attention_mask"])

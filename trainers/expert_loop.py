@@ -1,45 +1,41 @@
 """Active learning and distillation in one training run: a pool without labels, teachers, and an oracle to ask."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
-from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from ..evaluation import atomic_path, write_atomic
+from ..evaluation import write_atomic
 from ..models import plain_model
-from ..selection import All, Strategy, get_strategy
+from ..selection import get_strategy
 from .answer_book import AnswerBook
 from .checkpoints import is_finished
 from .choosing import Choice
 from .distillation import DistillationConfig, DistillationTrainer
 from .distillation_tasks import task_of
+from .fresh_starts import begin_anew_every, check_initial, save_initial, start_over
 from .hidden_labels import LabelledRows, PartlyLabelled, hide_labels, label_column
-from .oracles import Answer, ColumnOracle, LabelsWanted, Oracle, Query, ask
+from .iterations import IterationCallback, Progress
+from .oracles import LabelsWanted, Oracle
 from .pool_data import UNKNOWN
+from .questions import check_loop, check_query_strategy, checked_oracle, put
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
 from .rounds import round_of_epoch
 from .row_numbers import NumberedRows
 from .sampler import LoopSampler
-from .soft_targets import LARGE_VOCABULARY
-from .stopping import StoppingRules, cohen_kappa
+from .stopping import StoppingRules
 from .waiting import load_waiting, save_waiting
 
 
 STATE_NAME = "expert_loop.json"
-WEIGHTS_NAME = "initial_weights.safetensors"
 _STARTS = ("initial", "warm")
-_TASKS = ("sequence classification", "multiple choice")
 
 
 @dataclass
@@ -127,47 +123,6 @@ class ExpertLoopConfig(RoundSelectionConfig, DistillationConfig):
             self.num_train_epochs = float(self.epochs_per_iteration * iterations)
 
 
-def check_query_strategy(strategy: Strategy, scoring_model: str | None = None) -> None:
-    """Raise a `ValueError` unless `strategy` can say what to ask for without the labels that it would ask for."""
-    if isinstance(strategy, All):
-        raise ValueError("`query_strategy` must choose: `all` asks for every label at once")
-    of_text = strategy.needs & {"perplexity", "ifd"} and scoring_model is None  # then they are losses of labels
-    if of_text or strategy.needs & {"labels", "el2n"}:
-        raise ValueError(
-            f"`query_strategy` {type(strategy).__name__} reads labels of rows that nobody has been asked for: choose "
-            "one that reads predictions or embeddings, such as `margin`, `entropy`, `badge` or `k_center`"
-        )
-
-
-class _IterationCallback(TrainerCallback):
-    """At the end of each iteration: evaluate, look whether to stop, write a checkpoint."""
-
-    def __init__(self, trainer: "ExpertLoopTrainer") -> None:
-        self._trainer = trainer
-
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        trainer = self._trainer
-        if not trainer.iteration_ends:
-            return
-        control.should_evaluate = trainer.eval_dataset is not None
-        control.should_save = args.save_strategy != "no"
-        trainer.compare_predictions()
-        if trainer.stopping.stopped:
-            control.should_training_stop = True
-
-    def on_evaluate(
-        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Mapping[str, float], **kwargs: Any
-    ) -> None:
-        trainer = self._trainer
-        of_validation = any(name.startswith("eval_") for name in metrics)
-        if trainer.args.plateau_patience is None or not of_validation or not trainer.is_in_train:
-            return
-        if trainer.iteration_ends:
-            trainer.stopping.see_score(trainer.score_of(metrics))
-            if trainer.stopping.stopped:
-                control.should_training_stop = True
-
-
 class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
     """A `Trainer` that asks for labels while it trains, and learns from teachers beside them.
 
@@ -224,44 +179,24 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         self._label_column = label_column(train_dataset)
         pool, hidden = hide_labels(train_dataset)
         if pool is not None:
-            self.oracle = _checked_oracle(oracle, hidden)
+            self.oracle = checked_oracle(oracle, hidden)
             self.answers = AnswerBook(len(pool))
-        self._begun = -1
-        self._waiting: tuple[int, Choice] | None = None
-        self._before: NDArray[np.int64] | None = None
+        self._begun = -1  # the last iteration that has begun
+        self._waiting: tuple[int, Choice] | None = None  # an iteration's query, until it is answered
         super().__init__(model, args, data_collator, pool, *trainer_args, **trainer_kwargs)
-        self.stopping = self._rules()
+        self.progress_made = Progress(self)
         if pool is not None:
-            self._check_loop()
-        self.add_callback(_IterationCallback(self))
+            check_loop(self, self._sources.scored_by, self._targets)
+        self.add_callback(IterationCallback(self))
 
-    def _check_loop(self) -> None:
-        args, task = self.args, task_of(self.model)
-        if task not in _TASKS:
-            raise ValueError(f"the expert loop is for {' and '.join(_TASKS)}, not {task}")
-        if task == "multiple choice" and args.proxy is not None:
-            raise ValueError("`proxy` must be None for multiple choice: which of a row's choices is right is no class")
-        check_query_strategy(self.strategy, self._sources.scored_by)
-        missing = [name for name in self.oracle.shows if name not in self.pool.columns]
-        if missing:
-            raise ValueError(f"the oracle wants to see {missing}; `train_dataset` has {self.pool.columns}")
-        if self._teaching is None and (self.oracle.asks_teachers or args.unlabelled_share):
-            what = "the oracle asks them" if self.oracle.asks_teachers else "`unlabelled_share` is above 0"
-            raise ValueError(f"there are no `teachers`, and {what}")
-        if self._teaching is not None and self._teaching.targets.kept(args.teacher_top_k) is not None:
-            raise ValueError(f"`teacher_top_k` must be None, and the labels at most {LARGE_VOCABULARY}")
-        if args.iteration_start == "initial" and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            raise ValueError("`iteration_start` must be `warm` where the weights are sharded (DeepSpeed, FSDP)")
+    @property
+    def stopping(self) -> StoppingRules:
+        """What is watched to end the loop early; `stopped` says why it did."""
+        return self.progress_made.rules
 
-    def _rules(self) -> StoppingRules:
-        args = self.args
-        if args.plateau_patience is not None and self.eval_dataset is None:
-            raise ValueError("`plateau_patience` needs an `eval_dataset` to score the model on")
-        name = args.metric_for_best_model or "loss"
-        greater = not name.endswith("loss") if args.greater_is_better is None else args.greater_is_better
-        return StoppingRules(
-            args.plateau_patience, args.plateau_delta, greater, args.stable_agreement, args.stable_window
-        )
+    @property
+    def _targets(self) -> Any:
+        return None if self._teaching is None else self._teaching.targets
 
     @property
     def caches_teacher(self) -> bool:
@@ -290,9 +225,10 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         return super()._get_dataloader(dataset, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LoopSampler:
-        sampler = super()._get_train_sampler(train_dataset)
-        self._sampler = LoopSampler.over(sampler, round(self.args.unlabelled_share * self.budget))
-        return self._sampler
+        plain = super()._get_train_sampler(train_dataset)
+        self._loop_sampler = LoopSampler.over(plain, round(self.args.unlabelled_share * self.budget))
+        self._sampler = self._loop_sampler
+        return self._loop_sampler
 
     # Iterations
 
@@ -337,11 +273,11 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         """Ask for the labels of the iteration that begins with `epoch`, if one does, and begin it."""
         self._epoch = epoch
         super().begin_epoch(epoch)
-        self._sampler.set_unlabelled(np.flatnonzero(self.answers.labels == UNKNOWN))
+        self._loop_sampler.set_unlabelled(np.flatnonzero(self.answers.labels == UNKNOWN))
         if self._begun < self.iteration:
             self._begun = self.iteration
             if self._begun > 0 and self.args.iteration_start == "initial":
-                self._start_over()
+                start_over(self.model, self.optimizer, self._run_dir)
 
     def _last_round(self, epoch: int) -> int:
         return round_of_epoch(epoch, self._rounds, self._epochs)
@@ -360,55 +296,14 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
             choice = self._waiting[1]
         else:
             choice = super()._choose(number, k, selected)
-        self._ask(number, choice)
+        rows = choice.selection.indices
+        try:
+            self.answers.enter(number, rows.tolist(), put(self, number, rows, self._targets))
+        except LabelsWanted:
+            self._wait(number, choice)
+            raise
         self._waiting = None
         return choice
-
-    def _select(self, number: int, epoch: int) -> None:
-        super()._select(number, epoch)
-        self.ledger.rows[-1] |= {"labelled": len(self.answers.labelled), "by": self.answers.count_by()}
-        if self.args.should_save:
-            self.ledger.save(self._run_dir)
-            self.answers.save(self._run_dir)
-
-    # Questions
-
-    def _ask(self, number: int, choice: Choice) -> None:
-        """Enter the answers to a query; all processes call it, process 0 asks."""
-        outcome: list[Any] = [None]
-        if self.args.process_index == 0:
-            try:
-                outcome = [ask(self.oracle, self._query(number, choice.selection.indices))]
-            except Exception as error:  # for all to raise: process 0 alone would leave the others waiting
-                outcome = [error]
-        broadcast_object_list(outcome)
-        if isinstance(outcome[0], LabelsWanted):
-            self._wait(number, choice)
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        answers: dict[int, Answer] = outcome[0]
-        self.answers.enter(number, choice.selection.indices.tolist(), answers)
-
-    def _query(self, number: int, rows: NDArray[np.int64]) -> Query:
-        shown = [{name: self.train_dataset[row][name] for name in self.oracle.shows} for row in rows.tolist()]
-        weights = [teacher.weight for teacher in self._teaching.targets.teachers] if self._teaching else []
-        shares = [weight / sum(weights) for weight in weights]
-        return Query(number, rows, self.answer_names, shown, self.opinions(rows), shares)
-
-    def opinions(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """(teachers, rows, classes): what each teacher thinks of rows of the pool; None without teachers.
-
-        Once training has begun: before, the teachers have read nothing.
-        """
-        return None if self._teaching is None else self._teaching.targets.opinions(rows).numpy()
-
-    @property
-    def answer_names(self) -> list[str]:
-        """What a label is called; in multiple choice the number of the choice, from 0."""
-        if task_of(self.model) == "multiple choice":
-            return [str(number) for number in range(len(self.train_dataset[0]["input_ids"]))]
-        config = plain_model(self.model).config
-        return [str(config.id2label[i]) for i in range(config.num_labels)]
 
     def _wait(self, number: int, choice: Choice) -> None:
         """Write a checkpoint that knows the query, for whoever starts the run again."""
@@ -420,58 +315,36 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
             save_waiting(folder, self.ledger.terms, self._waiting)
         self.accelerator.wait_for_everyone()
 
-    # From the initial weights
+    def _select(self, number: int, epoch: int) -> None:
+        super()._select(number, epoch)
+        self.ledger.rows[-1] |= {"labelled": len(self.answers.labelled), "by": self.answers.count_by()}
+        if self.args.should_save:
+            self.ledger.save(self._run_dir)
+            self.answers.save(self._run_dir)
 
-    def _own_weights(self) -> dict[str, torch.Tensor]:
-        """What training changes: by name, tied weights once."""
-        found = {name: p.data for name, p in self.model.named_parameters() if p.requires_grad}
-        return found | {name: buffer.data for name, buffer in self.model.named_buffers()}
+    def opinions(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """(teachers, rows, classes): what each teacher thinks of rows of the pool; None without teachers.
 
-    def _start_over(self) -> None:
-        kept = load_file(self._run_dir / WEIGHTS_NAME)
-        for name, value in self._own_weights().items():
-            value.copy_(kept[name])
-        self.optimizer.state.clear()
+        Once training has begun: before, the teachers have read nothing.
+        """
+        return None if self._targets is None else self._targets.opinions(rows).numpy()
+
+    @property
+    def answer_names(self) -> list[str]:
+        """What a label is called; in multiple choice the number of the choice, from 0."""
+        if task_of(self.model) == "multiple choice":
+            return [str(number) for number in range(len(self.train_dataset[0]["input_ids"]))]
+        config: Any = plain_model(self.model).config
+        return [str(config.id2label[i]) for i in range(config.num_labels)]
+
+    # What the parents are told
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """As the parents', over each iteration anew where each starts from the initial weights."""
         if self.args.iteration_start == "warm" or self.lr_scheduler is not None or self.train_dataset is None:
             return super().create_scheduler(num_training_steps, optimizer)
         steps = num_training_steps // (self.args.max_iterations + 1)
-        schedule: Any = super().create_scheduler(steps, optimizer)
-        if not isinstance(schedule, LambdaLR):
-            raise ValueError(
-                f"`lr_scheduler_type` {self.args.lr_scheduler_type} does not follow from the step alone, so no "
-                "iteration can begin it anew: choose linear, cosine or constant, or `iteration_start` warm"
-            )
-        schedule.lr_lambdas = [_every(steps, function) for function in schedule.lr_lambdas]
-        return schedule
-
-    # When to stop
-
-    def compare_predictions(self) -> None:
-        """At the end of an iteration: how far the predictions on the stop set agree with those of the one before."""
-        if self.args.stable_agreement is None:
-            return
-        rng = np.random.default_rng(self.args.seed)
-        size = min(self.args.stop_set_size, len(self.pool))
-        rows = np.sort(rng.choice(len(self.pool), size, replace=False))
-        dataset = self.train_dataset
-        part = dataset.select(rows) if hasattr(dataset, "select") else torch.utils.data.Subset(dataset, rows.tolist())
-        found = self.signals(part, {"probabilities"})
-        outcome: list[Any] = [found["probabilities"].argmax(1) if found else None]
-        broadcast_object_list(outcome)
-        if self._before is not None:
-            self.stopping.see_agreement(cohen_kappa(self._before, outcome[0]))
-        self._before = outcome[0]
-
-    def score_of(self, metrics: Mapping[str, float]) -> float:
-        """The validation score that the plateau is of."""
-        name = self.args.metric_for_best_model or "loss"
-        name = name if name.startswith("eval_") else f"eval_{name}"
-        if name not in metrics:
-            raise KeyError(f"`metric_for_best_model` {name} is not among the metrics {sorted(metrics)}")
-        return float(metrics[name])
+        return begin_anew_every(super().create_scheduler(steps, optimizer), steps)
 
     def _has_stopped(self) -> bool:
         return super()._has_stopped() or self.stopping.stopped is not None
@@ -485,54 +358,31 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
     # Checkpoints
 
     def _before_training(self, checkpoint: Path | None) -> None:
-        self.stopping, self._waiting, self._begun, self._before = self._rules(), None, -1, None
+        self.progress_made, self._waiting, self._begun = Progress(self), None, -1
         if self.train_dataset is not None:
             self.answers.clear()
             if checkpoint is not None:
                 self._load_loop(checkpoint)
             elif self.args.should_save and self.args.iteration_start == "initial":
-                with atomic_path(self._run_dir / WEIGHTS_NAME) as path:
-                    save_file({n: v.cpu().contiguous().clone() for n, v in self._own_weights().items()}, path)
+                save_initial(self.model, self._run_dir)
             self.accelerator.wait_for_everyone()
         super()._before_training(checkpoint)
 
     def _load_loop(self, checkpoint: Path) -> None:
         if not (checkpoint / STATE_NAME).is_file():
             raise ValueError(f"{checkpoint} has no {STATE_NAME}: it was not written by `ExpertLoopTrainer`")
-        if self.args.iteration_start == "initial" and not (self._run_dir / WEIGHTS_NAME).is_file():
-            raise ValueError(f"{self._run_dir} has no {WEIGHTS_NAME}, from which each iteration starts: start anew")
+        if self.args.iteration_start == "initial":
+            check_initial(self._run_dir)
         state = json.loads((checkpoint / STATE_NAME).read_text())
         self.answers.load(checkpoint)
         self._begun = state["begun"]
-        self._before = None if state["before"] is None else np.array(state["before"])
-        self.stopping.load_state(state["stopping"])
+        self.progress_made.load_state(state["progress"])
         self._waiting = load_waiting(checkpoint)
 
     def _write_to_checkpoint(self, folder: Path) -> None:
         super()._write_to_checkpoint(folder)
-        before = None if self._before is None else self._before.tolist()
-        state = {"begun": self._begun, "before": before, "stopping": self.stopping.state()}
+        state = {"begun": self._begun, "progress": self.progress_made.state()}
         write_atomic(folder / STATE_NAME, json.dumps(state))
         self.answers.save(folder)
         if self._waiting is not None:
             save_waiting(folder, self.ledger.terms, self._waiting)
-
-
-def _checked_oracle(oracle: Oracle | None, hidden: NDArray[np.int64] | None) -> Oracle:
-    if oracle is None:
-        if hidden is None:
-            raise ValueError(
-                "`train_dataset` has no column `label` or `labels`, and there is no `oracle` to ask: pass one, such "
-                "as `FileOracle(folder)`"
-            )
-        return ColumnOracle(hidden)
-    if not isinstance(oracle, Oracle):
-        raise TypeError(
-            f"`oracle` must have `shows`, `asks_teachers` and `label(query)`; {type(oracle).__name__} lacks one"
-        )
-    return oracle
-
-
-def _every(steps: int, function: Callable[[int], float]) -> Callable[[int], float]:
-    """`function` of the step within stretches of `steps`."""
-    return lambda step: function(step % steps)

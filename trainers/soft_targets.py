@@ -77,7 +77,7 @@ class SoftTargets:
     def _averaged(self, logits: Sequence[Tensor]) -> Tensor:
         return average_teachers(logits, [t.weight for t in self.teachers], self.temperature, self.average)
 
-    def _of_each(self, cached: Tensor) -> Sequence[Tensor]:
+    def _of_each(self, cached: Tensor) -> tuple[Tensor, ...]:
         """Each teacher's log-probabilities at T = 1: its logits, but for a number that makes no difference."""
         return cached.unflatten(1, (len(self.teachers), -1)).unbind(1)
 

@@ -4,6 +4,7 @@ import json
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from transformers import BertConfig, BertForMultipleChoice
@@ -119,6 +120,9 @@ def test_compare_leaves_all_files(compared):
     assert {"accuracy_by_labels", "reliability_expert_loop", "reliability_supervised", "loss_random"} <= figures
     table = pq.read_table(compared / "predictions.parquet")
     assert table.num_rows == 30 + 40
+    test = table.filter(pc.equal(table["split"], "test"))
+    right = pc.mean(pc.equal(test["label"], test["prediction"])).as_py()
+    assert right == pytest.approx(json.loads((compared / "results.json").read_text())["metrics"]["test"]["accuracy"])
     of_loop = ("expert_loop/model.safetensors", "expert_loop/rounds.jsonl", "expert_loop/answers.jsonl")
     for name in ("run.yaml", "README.md", "memory_usage.json", *of_loop):
         assert (compared / name).is_file(), name
