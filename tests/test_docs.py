@@ -12,7 +12,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from transformers.modeling_utils import unwrap_model
 
 import tithe
-from tithe.recipes import compare_strategies, data_selection, distill_lm, distill_ner, evaluate_model
+from tithe.recipes import compare_strategies, data_selection, distill_lm, distill_ner, evaluate_model, expert_loop
 
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +22,7 @@ MODULES = sorted(
     if m.name.split(".")[1] in {"selection", "models", "trainers", "evaluation", "recipes"}
 )
 PARSERS = {
+    "expert_loop": expert_loop.parse,
     "distill_lm": distill_lm.parse,
     "distill_ner": distill_ner.parse,
     "compare_strategies": compare_strategies.parse,
