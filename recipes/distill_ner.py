@@ -48,6 +48,10 @@ class DistillNerConfig(StagedConfig):
         default=1.0, metadata={"help": "Epochs in which the factorised teacher is tuned again, by teacher and labels."}
     )
     factorize_learning_rate: float = field(default=3e-5, metadata={"help": "Its learning rate."})
+    factorize_hidden_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of its `hidden_weight` loss, which holds all its layers to the teacher's."},
+    )
     # Training
     metric_for_best_model: str | None = field(default="f1", metadata={"help": "What `best` means: a metric."})
     train_sampling_strategy: str = field(

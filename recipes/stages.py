@@ -207,7 +207,8 @@ class StageRunner:
         if settings != "student":
             args.num_train_epochs = getattr(args, f"{settings}_epochs")
             args.learning_rate = getattr(args, f"{settings}_learning_rate")
-            args.hidden_weight = args.attention_weight = 0.0
+            args.attention_weight = 0.0
+            args.hidden_weight = getattr(args, f"{settings}_hidden_weight", 0.0)
         return args
 
 
