@@ -27,6 +27,7 @@ from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tok
 from tithe.recipes.config_files import over_own_config
 from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
 from tithe.recipes.pool_view import describe_selection, view_pool
+from tithe.recipes.run_defaults import RunDefaults
 from tithe.recipes.run_folder import open_run
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
 
@@ -35,14 +36,13 @@ _OWN_DATA = ("dataset", "train_file")
 
 
 @dataclass
-class DataSelectionConfig(RoundSelectionConfig):
+class DataSelectionConfig(RunDefaults, RoundSelectionConfig):
     """`RoundSelectionConfig` with the defaults of this recipe, and what only the recipe knows."""
 
     output_dir: str | None = field(
         default="runs/data_selection",
         metadata={"help": "Folder for all that the run leaves. A run started again in its folder goes on there."},
     )
-    overwrite: bool = field(default=False, metadata={"help": "Delete what another run left in `output_dir`."})
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better `metric_for_best_model`."}
     )
@@ -53,9 +53,6 @@ class DataSelectionConfig(RoundSelectionConfig):
         default="linear", metadata={"help": RoundSelectionConfig.__dataclass_fields__["proxy"].metadata["help"]}
     )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: `no`, `steps` or `epoch`."})
-    save_strategy: str = field(
-        default="epoch", metadata={"help": "When to write a checkpoint: `no`, `steps`, `epoch` or `best`."}
-    )
     save_total_limit: int | None = field(
         default=2, metadata={"help": "How many checkpoints to keep; the best and the last always stay."}
     )
@@ -65,17 +62,6 @@ class DataSelectionConfig(RoundSelectionConfig):
     metric_for_best_model: str | None = field(
         default="f1_macro", metadata={"help": "What `best` means: any of the metrics, or `loss`."}
     )
-    train_sampling_strategy: str = field(
-        default="group_by_length",
-        metadata={
-            "help": "`group_by_length` batches rows of similar length, `random` does not, `sequential` keeps order."
-        },
-    )
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Rows per device and batch in evaluation and when the pool is read."}
-    )
-    logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
-    report_to: str | None = field(default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,6 +38,9 @@ class DistillLmConfig(StagedConfig):
         metadata={"help": "Folder or hub id of a language model that teaches as it is: no stage `teacher` then."},
     )
     metric_for_best_model: str | None = field(default="perplexity", metadata={"help": "What `best` means: a metric."})
+    train_sampling_strategy: str = field(
+        default="random", metadata={"help": "`random`, or `sequential`; blocks are of one length."}
+    )
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Blocks per device and step."})
     per_device_eval_batch_size: int = field(
         default=16, metadata={"help": "Blocks per device and batch in evaluation and when a teacher is run."}

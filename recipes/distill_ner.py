@@ -54,16 +54,7 @@ class DistillNerConfig(StagedConfig):
     )
     # Training
     metric_for_best_model: str | None = field(default="f1", metadata={"help": "What `best` means: a metric."})
-    train_sampling_strategy: str = field(
-        default="group_by_length",
-        metadata={
-            "help": "`group_by_length` batches rows of similar length, `random` does not, `sequential` keeps order."
-        },
-    )
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Sentences per device and step."})
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Sentences per device and batch in evaluation and when a teacher is run."}
-    )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from tithe.recipes.classifier import SMALL, ModelArguments
 from tithe.recipes.config_files import over_own_config
 from tithe.recipes.loop_results import print_summary, write_run
 from tithe.recipes.loop_stages import CONTROL, LoopStages
+from tithe.recipes.run_defaults import RunDefaults
 from tithe.recipes.staged_run import StagedRecipe, run_stages
 from tithe.trainers import ExpertLoopConfig, LabelsWanted
 from tithe.trainers.file_oracle import FORMATS
@@ -36,14 +37,13 @@ ORACLES = ("column", "ensemble", "file")
 
 
 @dataclass
-class LoopConfig(ExpertLoopConfig):
+class LoopConfig(RunDefaults, ExpertLoopConfig):
     """`ExpertLoopConfig` with the defaults of this recipe, and what only the recipe knows."""
 
     output_dir: str | None = field(
         default="runs/expert_loop",
         metadata={"help": "Folder for all that the run leaves. A run started again in its folder goes on there."},
     )
-    overwrite: bool = field(default=False, metadata={"help": "Delete what another run left in `output_dir`."})
     method: str = field(
         default="expert_loop",
         metadata={
@@ -92,23 +92,6 @@ class LoopConfig(ExpertLoopConfig):
     )
     # Training
     metric_for_best_model: str | None = field(default="accuracy", metadata={"help": "What a plateau is of: a metric."})
-    save_strategy: str = field(
-        default="epoch", metadata={"help": "When to write a checkpoint: `no`, `steps`, `epoch` or `best`."}
-    )
-    save_total_limit: int | None = field(
-        default=1, metadata={"help": "How many checkpoints to keep; the best and the last always stay."}
-    )
-    train_sampling_strategy: str = field(
-        default="group_by_length",
-        metadata={
-            "help": "`group_by_length` batches rows of similar length, `random` does not, `sequential` keeps order."
-        },
-    )
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Rows per device and batch in evaluation and when the pool is read."}
-    )
-    logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
-    report_to: str | None = field(default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"})
 
     @property
     def methods(self) -> tuple[str, ...]:

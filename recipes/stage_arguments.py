@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from tithe.recipes.run_defaults import RunDefaults
 from tithe.trainers import DistillationConfig
 
 
 @dataclass
-class StagedConfig(DistillationConfig):
+class StagedConfig(RunDefaults, DistillationConfig):
     """`DistillationConfig`, which is the student's, with the defaults of the recipes and what their stages need.
 
     Raises:
@@ -17,7 +18,6 @@ class StagedConfig(DistillationConfig):
     all_stages: ClassVar[tuple[str, ...]] = ("teacher", "student")
     positive: ClassVar[tuple[str, ...]] = ("teacher_epochs", "teacher_learning_rate")
 
-    overwrite: bool = field(default=False, metadata={"help": "Delete what another run left in `output_dir`."})
     # Stages
     stages: list[str] = field(
         default_factory=lambda: ["teacher", "student"],
@@ -52,19 +52,11 @@ class StagedConfig(DistillationConfig):
         default=False, metadata={"help": "Train the same student by the labels alone, too, to compare."}
     )
     # Training
-    save_strategy: str = field(
-        default="epoch", metadata={"help": "When to write a checkpoint: `no`, `steps`, `epoch` or `best`."}
-    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: `no`, `steps` or `epoch`."})
-    save_total_limit: int | None = field(
-        default=1, metadata={"help": "How many checkpoints to keep; the best and the last always stay."}
-    )
     load_best_model_at_end: bool = field(
         default=True, metadata={"help": "End each stage with the weights that scored best on validation."}
     )
     num_train_epochs: float = field(default=5.0, metadata={"help": "Epochs in which the student is trained."})
-    logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
-    report_to: str | None = field(default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,0 +1,27 @@
+"""Defaults that most recipes share, where those of Transformers would not do."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RunDefaults:
+    """To be named before a config in the bases of a recipe's own: what is here wins over it."""
+
+    overwrite: bool = field(default=False, metadata={"help": "Delete what another run left in `output_dir`."})
+    save_strategy: str = field(
+        default="epoch", metadata={"help": "When to write a checkpoint: `no`, `steps`, `epoch` or `best`."}
+    )
+    save_total_limit: int | None = field(
+        default=1, metadata={"help": "How many checkpoints to keep; the best and the last always stay."}
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "`group_by_length` batches rows of similar length, `random` does not, `sequential` keeps order."
+        },
+    )
+    per_device_eval_batch_size: int = field(
+        default=64, metadata={"help": "Rows per device and batch in evaluation and when a pool is read."}
+    )
+    logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
+    report_to: str | None = field(default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"})
