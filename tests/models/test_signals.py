@@ -10,6 +10,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     BertConfig,
+    BertForMultipleChoice,
     BertForTokenClassification,
     GPT2Config,
     GPT2LMHeadModel,
@@ -271,3 +272,34 @@ def test_a_model_without_dropout_is_refused(make_model, pool, collate):
     model = make_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     with pytest.raises(ValueError, match="dropout changes nothing"):
         read(model, pool, {"mc_probabilities"}, collate)
+
+
+def test_multiple_choice_is_read_choice_by_choice():
+    """Probabilities over a row's choices; its embedding is the mean over theirs, padding left out."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertForMultipleChoice(BertConfig(vocab_size=30, max_position_embeddings=16, **sizes)).eval()
+    rng = np.random.default_rng(0)
+    rows = [[rng.integers(3, 30, rng.integers(2, 7)).tolist() for _ in range(4)] for _ in range(9)]
+
+    def collate(part):
+        ids = torch.zeros(len(part), 4, 7, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(part):
+            for n, choice in enumerate(row["input_ids"]):
+                ids[i, n, : len(choice)], mask[i, n, : len(choice)] = torch.tensor(choice), 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    pool, lengths = [{"input_ids": row} for row in rows], [max(map(len, row)) for row in rows]
+    found = read_signals(model, pool, {"embeddings", "probabilities"}, collate=collate, lengths=lengths, batch_size=4)
+    for row, embedding, probabilities in zip(rows, found["embeddings"], found["probabilities"], strict=True):
+        scores, means = [], []
+        for choice in row:
+            with torch.no_grad():
+                output = model(input_ids=torch.tensor([[choice]]), output_hidden_states=True)
+            scores.append(output.logits.item())
+            means.append(output.hidden_states[-1][0].mean(0).numpy())
+        np.testing.assert_allclose(probabilities, np.exp(scores) / np.exp(scores).sum(), rtol=1e-5)
+        np.testing.assert_allclose(embedding, np.mean(means, axis=0), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="head_inputs"):
+        read_signals(model, pool, {"head_inputs"}, collate=collate, lengths=lengths)

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForTokenClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertForMultipleChoice,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from tithe.trainers import classification_loss
 
@@ -66,3 +72,13 @@ def test_data_parallel_counts_are_shares(model):
 def test_language_models_are_left_alone():
     config = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=20, bos_token_id=0, eos_token_id=0)
     assert classification_loss(GPT2LMHeadModel(config)) is None
+
+
+def test_choices():
+    """Accumulated and over processes, a choice among the logits is as right as a class."""
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+    loss = classification_loss(BertForMultipleChoice(config))
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(5, 4)), rng.integers(0, 4, 5)
+    found = loss({"logits": torch.tensor(logits)}, torch.tensor(labels), num_items_in_batch=torch.tensor(20))
+    assert found.item() == pytest.approx(cross_entropy(logits, labels).sum() / 20, rel=1e-6)

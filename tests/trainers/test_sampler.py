@@ -7,7 +7,7 @@ from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
 
 from tithe.trainers import RoundSampler
-from tithe.trainers.sampler import row_lengths
+from tithe.trainers.sampler import LoopSampler, row_lengths
 
 
 def batched(rows, size):
@@ -111,3 +111,36 @@ def test_row_lengths():
     assert row_lengths(table.add_column("length", [7, 8, 9])).tolist() == [7, 8, 9]
     with pytest.raises(ValueError, match="tokenise the data first"):
         row_lengths(Dataset.from_dict({"text": ["a"]}))
+
+
+class TestLoopSampler:
+    def sampler(self, share, **options):
+        sampler = LoopSampler.over(RoundSampler(10, seed=3, **options), share)
+        sampler.set_selected(np.arange(4))
+        sampler.set_unlabelled(np.arange(20, 28))
+        return sampler
+
+    def test_draws_both_kinds_each_row_as_often_as_any_other(self):
+        sampler = self.sampler(12)
+        for epoch in range(3):
+            rows = drawn(sampler, epoch)
+            assert len(rows) == len(sampler) == 22
+            for some, number in ((range(4), 10), (range(20, 28), 12)):
+                counts = [rows.count(row) for row in some]
+                assert sum(counts) == number and max(counts) - min(counts) <= 1
+
+    def test_without_unlabelled_rows_keeps_its_length(self):
+        sampler = self.sampler(12)
+        sampler.set_unlabelled(np.empty(0, dtype=np.int64))
+        assert len(drawn(sampler, 0)) == 22 and set(drawn(sampler, 0)) == set(range(4))
+
+    def test_without_a_share_is_a_round_sampler(self):
+        plain = RoundSampler(10, seed=3)
+        plain.set_selected(np.arange(4))
+        assert [drawn(self.sampler(0), epoch) for epoch in range(3)] == [drawn(plain, epoch) for epoch in range(3)]
+
+
+def test_the_longest_choice_counts():
+    rows = [[[1, 2], [1, 2, 3]], [[1], [2]], [[1, 2, 3, 4], [1]]]
+    assert row_lengths(Dataset.from_dict({"input_ids": rows})).tolist() == [3, 1, 4]
+    assert row_lengths([{"input_ids": row} for row in rows]).tolist() == [3, 1, 4]
