@@ -24,4 +24,6 @@ class RunDefaults:
         default=64, metadata={"help": "Rows per device and batch in evaluation and when a pool is read."}
     )
     logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
-    report_to: str | None = field(default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"})
+    report_to: None | str | list[str] = field(
+        default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"}
+    )
