@@ -29,7 +29,7 @@ from tithe.evaluation import (
 from tithe.recipes.classifier import SMALL
 from tithe.recipes.corpus import CORPUS_NAME
 from tithe.recipes.loop_stages import CONTROL, PROBABILITIES_NAME
-from tithe.recipes.stage_results import print_models, series
+from tithe.recipes.stage_results import print_models, print_table, series
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
 
@@ -306,6 +306,5 @@ def print_summary(results: Mapping[str, Any], folder: Path, console: Console | N
     console = console or Console()
     rows = [{k: v for k, v in row.items() if k != "parameters"} for row in _readable(results["models"])]
     if results["label_cost"]:
-        for row in _readable_cost(results["label_cost"]):
-            console.print(", ".join(f"{name}: {value}" for name, value in row.items()))
+        print_table("Label cost", _readable_cost(results["label_cost"]), console)
     print_models(f"expert_loop: {results['data']['name']}", rows, folder, console)

@@ -15,11 +15,15 @@ def series(history: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any
 
 def print_models(title: str, rows: Sequence[Mapping[str, str]], folder: Path, console: Console | None = None) -> None:
     """A table of `rows`, one a model, and the path of the report as the last line."""
-    console = console or Console()
+    print_table(title, rows, console or Console())
+    print(f"report: {folder / 'report.html'}", flush=True)
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, str]], console: Console) -> None:
+    """`rows` under their keys; the first column is text, the others are numbers."""
     table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "model" else "right")
+    for number, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
-    print(f"report: {folder / 'report.html'}", flush=True)
