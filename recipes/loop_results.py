@@ -35,7 +35,7 @@ from tithe.recipes.stages import StageResult
 
 
 LOOPS = ("expert loop", CONTROL)
-SHARES = (0.9, 0.95, 0.99)
+SHARES = (0.8, 0.9, 0.95, 0.99)
 _SHOWN = 6  # examples of an iteration in the report
 _EXPLANATION = (
     "Scores on test. Labels are those that the student learnt from; teachers learnt from rows of their own, which are "
@@ -215,7 +215,7 @@ def _figures(
     for stage in students:
         name = stage.name.replace(" ", "_")
         path = folder / f"reliability_{name}.png"
-        reliability_diagram(path, kept[stage.name]["test"], _labels(run, "test"), title=f"Calibration of {stage.name}")
+        reliability_diagram(path, kept[stage.name]["test"], _labels(run, "test"), title=stage.name.capitalize())
         figures.append((path, f"Calibration of {stage.name} on test"))
     for stage in run.stages:
         name = stage.name.replace(" ", "_")
