@@ -58,6 +58,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
         "metrics": main.metrics,
         "models": [_model_row(stage, kept[stage.name], run) for stage in run.stages],
         "curves": {name: {str(count): value for count, value in curve.items()} for name, curve in curves.items()},
+        "iterations": [],
         "label_cost": label_cost(curves, students.get("supervised")),
         "selection": {},
         "timings": run.timings,
@@ -69,7 +70,8 @@ def write_run(run: StagedRun) -> dict[str, Any]:
     }
     asked = _asked(kept[main.name], run) if main.name in LOOPS else []
     if asked:
-        results["selection"] = {"iterations": _iterations(main, asked)}
+        results["iterations"] = _iterations(main, asked)
+        results["selection"] = {"asked": len(asked), "by": main.notes["by"], "stopped": main.notes["stopped"]}
         write_json_lines(run.folder / "asked.jsonl", asked)
     _write_predictions(run, kept[main.name])
     run.memory.write(run.folder / "memory_usage.json")
@@ -191,8 +193,8 @@ def _sections(
     if results["label_cost"]:
         first.append(Section("Label cost", _COST, table=_readable_cost(results["label_cost"])))
     extra = []
-    if results["selection"]:
-        iterations = [_percent(row) for row in results["selection"]["iterations"]]
+    if asked:
+        iterations = [_percent(row) for row in results["iterations"]]
         extra.append(Section("Iterations", "Shares and scores in percent.", table=iterations))
     if asked:
         text = f"The first {_SHOWN} of each iteration; all of them are in asked.jsonl."

@@ -102,7 +102,7 @@ def test_compare_says_what_was_asked_and_what_teachers_said(compared):
     asked = [json.loads(line) for line in (compared / "asked.jsonl").read_text().splitlines()]
     assert [entry["iteration"] for entry in asked] == [0] * 20 + [1] * 10 + [2] * 10
     assert all(len(entry["teachers"]) == 2 and entry["label"] in WORDS for entry in asked)
-    iterations = json.loads((compared / "results.json").read_text())["selection"]["iterations"]
+    iterations = json.loads((compared / "results.json").read_text())["iterations"]
     counts = [(row["asked"], row["labels"], row["by column"]) for row in iterations]
     assert counts == [(20, 20, 20), (10, 30, 10), (10, 40, 10)]
     for row in iterations:
