@@ -196,7 +196,6 @@ def _sections(
     if asked:
         iterations = [_percent(row) for row in results["iterations"]]
         extra.append(Section("Iterations", "Shares and scores in percent.", table=iterations))
-    if asked:
         text = f"The first {_SHOWN} of each iteration; all of them are in asked.jsonl."
         extra.append(Section("Asked for", text, table=_examples(asked)))
     extra.append(Section("Stages", facts={stage.name: stage.notes for stage in run.stages if stage.notes}))
