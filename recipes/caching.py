@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,17 @@ def published(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `build` if it is not there yet; killed on the way, it leaves no half of it."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
+            built = Path(unfinished) / folder.name
+            build(built)
+            built.replace(folder)
+    return folder
 
 
 def memory_mapped(table: pa.Table, features: Features, folder: Path, name: str) -> Dataset:

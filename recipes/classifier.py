@@ -1,6 +1,5 @@
 """The model of a classification recipe: loaded or built, prepared for training on little, and its inputs."""
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from tithe.models import freeze, set_head_dropout
+from tithe.recipes.caching import built_once
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.small_model import build_small_model
 
@@ -52,13 +52,7 @@ def load_classifier(
     """
     source = args.model_name_or_path
     if source == SMALL:
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
-                built = Path(unfinished) / folder.name
-                build_small_model(built, data.train["text"][:], data.id2label, seed)
-                built.replace(folder)
-        source = str(folder)
+        source = str(built_once(folder, lambda to: build_small_model(to, data.train["text"][:], data.id2label, seed)))
     model, tokenizer = _load(source or DEFAULT_MODEL, args.model_revision, data.id2label)
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and args.max_length > longest:

@@ -1,6 +1,5 @@
 """The models of a language-model recipe: loaded from anywhere, or a small one made of nothing, and their score."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     set_seed,
 )
+
+from tithe.recipes.caching import built_once
 
 
 DEFAULT_LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M"
@@ -54,13 +55,7 @@ def load_language_model(
     Raises `ValueError`, in one line, where none can be had.
     """
     if source == SMALL:
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
-                built = Path(unfinished) / folder.name
-                build_small_language_model(built, texts["text"], seed)
-                built.replace(folder)
-        source = str(folder)
+        source = str(built_once(folder, lambda to: build_small_language_model(to, texts["text"], seed)))
     return open_language_model(source, revision, "model_name_or_path")
 
 

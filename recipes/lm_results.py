@@ -9,8 +9,6 @@ from rich.console import Console
 from tithe.evaluation import (
     Section,
     environment,
-    learning_curve,
-    loss_curve,
     model_card,
     run_sections,
     write_atomic,
@@ -18,7 +16,7 @@ from tithe.evaluation import (
     write_results,
 )
 from tithe.recipes.language_model import SMALL
-from tithe.recipes.stage_results import print_models, series
+from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
 
@@ -59,7 +57,8 @@ def write_run(run: StagedRun) -> dict[str, Any]:
         Section("Models", _EXPLANATION, table=_readable(results["models"])),
         Section("Stages", facts={stage.name: stage.notes for stage in run.stages if stage.notes}),
     ]
-    sections = run_sections(results, figures=_figures(run), extra=extra)
+    figures = stage_figures(run.folder / "figures", run.stages, "perplexity", "perplexity")
+    sections = run_sections(results, figures=figures, extra=extra)
     title = f"distill_lm: {run.data.name}"
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(run.stages, last))
     _write_card(run, last)
@@ -100,19 +99,6 @@ def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _figures(run: StagedRun) -> list[tuple[Path, str]]:
-    folder, figures = run.folder / "figures", []
-    for stage in run.stages:
-        name = stage.name.replace(" ", "_")
-        if losses := series(stage.history, "loss"):
-            path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
-            figures.append((path, f"Loss of the {stage.name}; on validation that of the next token alone"))
-        if scores := series(stage.history, "eval_perplexity"):
-            path = learning_curve(folder / f"perplexity_{name}.png", scores, metric="validation perplexity")
-            figures.append((path, f"Perplexity of the {stage.name} on validation"))
-    return figures
 
 
 def _summary(stages: Sequence[StageResult], last: StageResult) -> str:

@@ -15,8 +15,6 @@ from tithe.evaluation import (
     expected_calibration_error,
     label_curves,
     labels_to_reach,
-    learning_curve,
-    loss_curve,
     model_card,
     reliability_diagram,
     run_sections,
@@ -29,7 +27,7 @@ from tithe.evaluation import (
 from tithe.recipes.classifier import SMALL
 from tithe.recipes.corpus import CORPUS_NAME
 from tithe.recipes.loop_stages import CONTROL, PROBABILITIES_NAME
-from tithe.recipes.stage_results import print_models, print_table, series
+from tithe.recipes.stage_results import print_models, print_table, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
 
@@ -218,15 +216,7 @@ def _figures(
         path = folder / f"reliability_{name}.png"
         reliability_diagram(path, kept[stage.name]["test"], _labels(run, "test"), title=stage.name.capitalize())
         figures.append((path, f"Calibration of {stage.name} on test"))
-    for stage in run.stages:
-        name = stage.name.replace(" ", "_")
-        if losses := series(stage.history, "loss"):
-            path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
-            figures.append((path, f"Loss of {stage.name}"))
-        if stage.name in LOOPS and (scores := series(stage.history, "eval_accuracy")):
-            path = learning_curve(folder / f"validation_{name}.png", scores, metric="validation accuracy")
-            figures.append((path, f"Validation accuracy of {stage.name} at the end of each iteration"))
-    return figures
+    return [*figures, *stage_figures(folder, run.stages, "accuracy", "accuracy")]
 
 
 def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """What an expert-loop run trains: teachers on rows of their own, and the student by each method on the same pool."""
 
 import copy
-import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import (
+    AutoConfig,
     AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -22,12 +24,13 @@ from transformers import (
 )
 
 from tithe.evaluation import ClassificationMetrics, PeakMemory, atomic_path, softmax
+from tithe.recipes.caching import built_once
 from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.classifier import DEFAULT_MODEL, SMALL, ModelArguments, load_classifier, tokenise
 from tithe.recipes.small_model import build_small_model
 from tithe.recipes.splits import stratified_sample
-from tithe.recipes.stages import StageResult, StageRunner
+from tithe.recipes.stages import Rows, StageResult, StageRunner
 from tithe.trainers import ColumnOracle, DistillationTrainer, EnsembleOracle, ExpertLoopTrainer, FileOracle, Oracle
 
 
@@ -73,6 +76,8 @@ class LoopStages(StageRunner):
         with PartialState().main_process_first():
             self.student, self.tokenizer = self._load_student(pool)
             self.teacher_models = self._prepare_teachers(pool)
+            self._check_teachers(self.teacher_models, labelled=False)
+            self._check_teachers(args.teacher_checkpoints or (), labelled=True)
             self.rows = {
                 split: self._encode(rows, self.tokenizer)
                 for split, rows in (("train", pool), ("validation", data.validation), ("test", data.test))
@@ -121,17 +126,27 @@ class LoopStages(StageRunner):
         """The models that are fine-tuned into teachers; small ones are built in a folder each, once."""
         sources = []
         for number, source in enumerate(self.args.teacher_models or ()):
-            folder = self.root / f"initial_teacher_{number}"
-            if source == SMALL and not folder.exists():
+            if source == SMALL:
                 layers = _SMALL_TEACHER_LAYERS[number % len(_SMALL_TEACHER_LAYERS)]
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
-                    built = Path(unfinished) / folder.name
-                    seed = self.args.seed + 1 + number
-                    build_small_model(built, pool["text"][:], self.data.id2label, seed, layers=layers)
-                    built.replace(folder)
-            sources.append(str(folder) if source == SMALL else source)
+                seed = self.args.seed + 1 + number
+                build = partial(
+                    build_small_model, texts=pool["text"][:], id2label=self.data.id2label, seed=seed, layers=layers
+                )
+                source = str(built_once(self.root / f"initial_teacher_{number}", build))
+            sources.append(source)
         return sources
+
+    def _check_teachers(self, sources: Sequence[str], labelled: bool) -> None:
+        """Raise a `ValueError` for a teacher that cannot be had, or has other labels: later would be after hours."""
+        for source in sources:
+            try:
+                config = AutoConfig.from_pretrained(source)
+                AutoTokenizer.from_pretrained(source)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"teacher {source} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+            theirs, ours = set((config.id2label or {}).values()), set(self.data.id2label.values())
+            if labelled and not self.data_args.scores_each_choice and theirs != ours:
+                raise ValueError(f"teacher {source} has the labels {sorted(theirs)}, the data {sorted(ours)}")
 
     def _load_teacher(self, source: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self.data_args.scores_each_choice:
@@ -173,57 +188,42 @@ class LoopStages(StageRunner):
         return done
 
     def _teach(self, number: int, source: str) -> StageResult:
-        model, tokenizer = self._load_teacher(source, self.args.seed + 1 + number)
-
-        def make(folder: Path) -> DistillationTrainer:
+        def make(folder: Path) -> tuple[DistillationTrainer, Rows]:
             args = self._arguments(folder, "teacher")
             args.seed = self.args.seed + 1 + number
-            return DistillationTrainer(
-                model,
-                args,
-                train_dataset=self._encode(self.teacher_rows, tokenizer),
-                eval_dataset=self._encode(self.data.validation, tokenizer),
-                processing_class=tokenizer,
-                data_collator=self._collator(tokenizer),
-                **self.trainer_options,
-            )
+            model, tokenizer = self._load_teacher(source, args.seed)
+            splits = {"train": self.teacher_rows, "validation": self.data.validation, "test": self.data.test}
+            rows = {split: self._encode(part, tokenizer) for split, part in splits.items()}
+            return DistillationTrainer(model, args, **self._common(rows, tokenizer)), rows
 
-        held, collate = self.rows, self.collate
-        self.rows = held | {
-            split: self._encode(rows, tokenizer)
-            for split, rows in (("validation", self.data.validation), ("test", self.data.test))
-        }
-        self.collate = self._collator(tokenizer)
-        try:
-            return self._once(f"teacher_{number}", make)
-        finally:
-            self.rows, self.collate = held, collate
+        return self._once(f"teacher_{number}", make)
 
-    def _plain(self, folder: Path, teachers: list[str]) -> DistillationTrainer:
+    def _plain(self, folder: Path, teachers: list[str]) -> tuple[DistillationTrainer, Rows]:
         """On all labels of the pool."""
-        return DistillationTrainer(
-            self._new_student(), self._arguments(folder, "supervised"), teachers=teachers, **self._common()
-        )
+        args = self._arguments(folder, "supervised")
+        common = self._common(self.rows, self.tokenizer)
+        return DistillationTrainer(self._new_student(), args, teachers=teachers, **common), self.rows
 
-    def _loop(self, folder: Path, strategy: str, teachers: list[str]) -> ExpertLoopTrainer:
+    def _loop(self, folder: Path, strategy: str, teachers: list[str]) -> tuple[ExpertLoopTrainer, Rows]:
         args = self._arguments(folder, "student")
         args.query_strategy = args.strategy = strategy
         if strategy == CONTROL:
             args.strategy_kwargs = {}
         on_test = _OnTest(self.rows["test"])
         oracle = None if strategy == CONTROL and self.args.oracle == "file" else self._oracle(folder)
+        common = self._common(self.rows, self.tokenizer)
         trainer = ExpertLoopTrainer(
-            self._new_student(), args, teachers=teachers, oracle=oracle, callbacks=[on_test], **self._common()
+            self._new_student(), args, teachers=teachers, oracle=oracle, callbacks=[on_test], **common
         )
         on_test.trainer = trainer
-        return trainer
+        return trainer, self.rows
 
-    def _common(self) -> dict[str, Any]:
+    def _common(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         return {
-            "train_dataset": self.rows["train"],
-            "eval_dataset": self.rows["validation"],
-            "processing_class": self.tokenizer,
-            "data_collator": self.collate,
+            "train_dataset": rows["train"],
+            "eval_dataset": rows["validation"],
+            "processing_class": tokenizer,
+            "data_collator": self._collator(tokenizer),
             **self.trainer_options,
         }
 
@@ -246,15 +246,13 @@ class LoopStages(StageRunner):
             args.learning_rate = getattr(args, f"{settings}_learning_rate") or args.learning_rate
         return args
 
-    def _trained(self, trainer: Any, folder: Path) -> dict[str, Any]:
-        read = {split: _probabilities(trainer, self.rows[split]) for split in ("validation", "test")}
-        notes: dict[str, Any] = {"labels": len(self.rows["train"])}
+    def _trained(self, trainer: Any, rows: Rows, folder: Path) -> dict[str, Any]:
+        read = {split: _probabilities(trainer, rows[split]) for split in ("validation", "test")}
+        notes: dict[str, Any] = {"labels": len(rows["train"])}
         if isinstance(trainer, ExpertLoopTrainer):
             notes = {"labels": len(trainer.answers.labelled), "by": trainer.answers.count_by()}
             notes |= {"stopped": trainer.stopping.stopped or "all iterations done"}
             read |= _asked(trainer)
-        elif folder.name.startswith("teacher"):
-            notes["labels"] = len(self.teacher_rows)
         if PartialState().is_main_process:
             with atomic_path(folder / PROBABILITIES_NAME) as path, open(path, "wb") as file:
                 arrays: dict[str, Any] = read

@@ -20,8 +20,6 @@ from tithe.evaluation import (
     entity_page,
     entity_table,
     environment,
-    learning_curve,
-    loss_curve,
     model_card,
     run_sections,
     token_ids,
@@ -29,7 +27,7 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
-from tithe.recipes.stage_results import print_models, series
+from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
 from tithe.recipes.tagger import SMALL, encode
@@ -162,15 +160,7 @@ def _figures(run: StagedRun, predicted: Tags, wanted: Tags) -> list[tuple[Path, 
         folder / "token_confusion.png", token_ids(wanted, names), token_ids(predicted, names), names, normalise=True
     )
     figures = [(confusion, "Labels of words on test, as shares of each label")]
-    for stage in run.stages:
-        name, told = stage.name.replace(" ", "_"), _TOLD.get(stage.name, stage.name)
-        if losses := series(stage.history, "loss"):
-            path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
-            figures.append((path, f"Loss of the {told}; on validation that of the labels alone"))
-        if scores := series(stage.history, "eval_f1"):
-            path = learning_curve(folder / f"f1_{name}.png", scores, metric="validation F1 (entities)")
-            figures.append((path, f"F1 of the {told} on validation"))
-    return figures
+    return [*figures, *stage_figures(folder, run.stages, "f1", "F1 (entities)", _TOLD)]
 
 
 def _summary(stages: Sequence[StageResult], last: StageResult) -> str:

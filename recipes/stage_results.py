@@ -7,10 +7,38 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tithe.evaluation import learning_curve, loss_curve
+from tithe.recipes.stages import StageResult
+
+
+Figures = list[tuple[Path, str]]
+
 
 def series(history: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
     """The logged values of `key` as points of a figure, `step` and `value`."""
     return [{"step": log["step"], "value": log[key]} for log in history if key in log]
+
+
+def stage_figures(
+    folder: Path, stages: Sequence[StageResult], score: str, metric: str, told: Mapping[str, str] | None = None
+) -> Figures:
+    """The loss of each stage, and its `score` on validation, drawn into `folder`, with captions.
+
+    Args:
+        score: the metric's name in the history, without `eval_`.
+        metric: what the axis calls it.
+        told: what captions call a stage, where that is not its name.
+    """
+    figures: Figures = []
+    for stage in stages:
+        name, called = stage.name.replace(" ", "_"), (told or {}).get(stage.name, stage.name)
+        if losses := series(stage.history, "loss"):
+            path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
+            figures.append((path, f"Loss of the {called}; on validation that of the labels alone"))
+        if scores := series(stage.history, f"eval_{score}"):
+            path = learning_curve(folder / f"{score}_{name}.png", scores, metric=f"validation {metric}")
+            figures.append((path, f"{metric.capitalize()} of the {called} on validation"))
+    return figures
 
 
 def print_models(title: str, rows: Sequence[Mapping[str, str]], folder: Path, console: Console | None = None) -> None:

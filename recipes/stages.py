@@ -3,7 +3,8 @@
 import copy
 import json
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tithe.evaluation import PeakMemory, inference_speed, write_atomic
 from tithe.models import build_student
 from tithe.trainers import DistillationTrainer, last_finished_checkpoint
 
+
+Rows = Mapping[str, Dataset]
 
 NOTE_NAME = "stage.json"
 _SPEED_ROWS = 512
@@ -48,7 +51,7 @@ class StageResult:
     notes: dict[str, Any]
 
 
-class StageRunner:
+class StageRunner(ABC):
     """Runs stages in order, each unless it is finished already; a recipe's own class says which, and of what model.
 
     Its `__init__` sets, beside what this one takes, `tokenizer`, `rows` (train, validation and test, encoded),
@@ -65,9 +68,9 @@ class StageRunner:
         self.args, self.memory = args, memory
         self.root = Path(str(args.output_dir))
 
+    @abstractmethod
     def run(self) -> list[StageResult]:
         """All results, those of stages that were finished before included."""
-        raise NotImplementedError
 
     def _student(self, teacher: str | Path) -> PreTrainedModel:
         model = self.auto.from_pretrained(teacher)
@@ -102,20 +105,27 @@ class StageRunner:
         """Train a model by `teachers`, or without any, by the labels."""
         return self._once(
             name,
-            lambda folder: DistillationTrainer(
-                make(),
-                self._arguments(folder, settings),
-                train_dataset=self.rows["train"],
-                eval_dataset=self.rows["validation"],
-                processing_class=self.tokenizer,
-                data_collator=self.collate,
-                **self.trainer_options,
-                teachers=[str(teacher) for teacher in teachers],
+            lambda folder: (
+                DistillationTrainer(
+                    make(),
+                    self._arguments(folder, settings),
+                    train_dataset=self.rows["train"],
+                    eval_dataset=self.rows["validation"],
+                    processing_class=self.tokenizer,
+                    data_collator=self.collate,
+                    **self.trainer_options,
+                    teachers=[str(teacher) for teacher in teachers],
+                ),
+                self.rows,
             ),
         )
 
-    def _once(self, name: str, make_trainer: Callable[[Path], Any]) -> StageResult:
-        """Run a stage with the trainer made for its folder, from where it was stopped, unless it is finished."""
+    def _once(self, name: str, make: Callable[[Path], tuple[Any, Rows]]) -> StageResult:
+        """Run a stage, from where it was stopped, unless it is finished.
+
+        Args:
+            make: is given the stage's folder; makes its trainer, and names the rows that its model is scored on.
+        """
         folder = self.root / name
         found = _read_note(folder)
         if found is not None:
@@ -126,23 +136,23 @@ class StageRunner:
             print(f"{name}:", flush=True)
         start = time.perf_counter()
         with self.memory.phase(name):
-            trainer = make_trainer(folder)
+            trainer, rows = make(folder)
             untrained = self._untrained(trainer, name)
             last = last_finished_checkpoint(folder)
             trainer.train(str(last) if last else None)
             metrics = {
-                split: _scores(trainer.evaluate(self.rows[split], metric_key_prefix=split), split)
+                split: _scores(trainer.evaluate(rows[split], metric_key_prefix=split), split)
                 for split in ("validation", "test")
             }
+        seconds = time.perf_counter() - start
         trainer.save_model()
         notes: dict[str, Any] = {"epochs": trainer.args.num_train_epochs, "learning_rate": trainer.args.learning_rate}
         if trainer.teacher_cache_bytes is not None:
             notes["teacher_cache_bytes"] = trainer.teacher_cache_bytes
-        notes |= untrained | self._trained(trainer, folder)
+        notes |= untrained | self._trained(trainer, rows, folder)
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
-        result = self._result(
-            name, folder, model, metrics, time.perf_counter() - start, trainer.state.log_history, notes
-        )
+        speed = self._speed(model, rows["test"], trainer.data_collator)
+        result = self._result(name, folder, model, metrics, speed, seconds, trainer.state.log_history, notes)
         trainer.accelerator.wait_for_everyone()
         if PartialState().is_main_process:
             write_atomic(folder / NOTE_NAME, json.dumps(asdict(result), indent=2, default=float))
@@ -164,7 +174,8 @@ class StageRunner:
             split: _scores(trainer.evaluate(self.rows[split], metric_key_prefix=split), split)
             for split in ("validation", "test")
         }
-        return self._result(name, folder, model, metrics, 0.0, [], {})
+        speed = self._speed(model, self.rows["test"], self.collate)
+        return self._result(name, folder, model, metrics, speed, 0.0, [], {})
 
     def _result(
         self,
@@ -172,14 +183,11 @@ class StageRunner:
         folder: Path,
         model: PreTrainedModel,
         metrics: dict[str, dict[str, float]],
+        speed: dict[str, float],
         seconds: float,
         history: list[dict[str, Any]],
         notes: dict[str, Any],
     ) -> StageResult:
-        known = ("input_ids", "attention_mask", "label", "labels")
-        rows = self.rows["test"]
-        rows = rows.select_columns([name for name in known if name in rows.column_names])
-        part = [rows[i] for i in range(min(_SPEED_ROWS, len(rows)))]
         return StageResult(
             name=name.replace("_", " "),
             folder=str(folder),
@@ -187,16 +195,22 @@ class StageRunner:
             bytes_on_disk=_bytes_of(folder, model),
             seconds=seconds,
             metrics=metrics,
-            speed=inference_speed(model, part, self.collate),
+            speed=speed,
             history=history,
             notes=notes,
         )
+
+    @staticmethod
+    def _speed(model: PreTrainedModel, rows: Dataset, collate: Any) -> dict[str, float]:
+        known = ("input_ids", "attention_mask", "label", "labels")
+        rows = rows.select_columns([name for name in known if name in rows.column_names])
+        return inference_speed(model, [rows[i] for i in range(min(_SPEED_ROWS, len(rows)))], collate)
 
     def _untrained(self, trainer: Any, name: str) -> dict[str, Any]:
         """What there is to say of a stage's model before it is trained."""
         return {}
 
-    def _trained(self, trainer: Any, folder: Path) -> dict[str, Any]:
+    def _trained(self, trainer: Any, rows: Rows, folder: Path) -> dict[str, Any]:
         """What there is to say of it afterwards, and to leave in its folder; all processes call it."""
         return {}
 

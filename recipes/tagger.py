@@ -1,6 +1,5 @@
 """The models of a tagging recipe and their inputs: loaded from anywhere, or a small one made of nothing."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import (
     set_seed,
 )
 
+from tithe.recipes.caching import built_once
 from tithe.recipes.small_model import initial_embeddings, train_tokenizer
 from tithe.trainers import tokenize_and_align
 
@@ -65,13 +65,8 @@ def load_tagger(
     A small one is built in `folder` once from `sentences`. Raises `ValueError`, in one line, where none can be had.
     """
     if source == SMALL:
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
-                built = Path(unfinished) / folder.name
-                build_small_tagger(built, [" ".join(words) for words in sentences["words"]], names, seed)
-                built.replace(folder)
-        source = str(folder)
+        joined = [" ".join(words) for words in sentences["words"]]
+        source = str(built_once(folder, lambda to: build_small_tagger(to, joined, names, seed)))
     labels: dict[str, Any] = {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},

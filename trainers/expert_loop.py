@@ -181,6 +181,7 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         if pool is not None:
             self.oracle = checked_oracle(oracle, hidden)
             self.answers = AnswerBook(len(pool))
+        self._epoch, self._epoch_ended = 0, False
         self._begun = -1  # the last iteration that has begun
         self._waiting: tuple[int, Choice] | None = None  # an iteration's query, until it is answered
         super().__init__(model, args, data_collator, pool, *trainer_args, **trainer_kwargs)
@@ -251,8 +252,12 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
 
     @property
     def iteration_ends(self) -> bool:
-        """Whether the epoch that is under way, or has just ended, is the last of its iteration."""
-        return (self._epoch + 1) % self._epochs_each == 0
+        """Whether an iteration has just ended, and the next one not begun: in its last epoch that is not so yet."""
+        return self._epoch_ended and (self._epoch + 1) % self._epochs_each == 0
+
+    def end_epoch(self) -> None:
+        """Told at the end of each epoch, before it is evaluated."""
+        self._epoch_ended = True
 
     def plan_rounds(self, epochs: int) -> None:
         super().plan_rounds(epochs)
@@ -271,7 +276,7 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
 
     def begin_epoch(self, epoch: int) -> None:
         """Ask for the labels of the iteration that begins with `epoch`, if one does, and begin it."""
-        self._epoch = epoch
+        self._epoch, self._epoch_ended = epoch, False
         super().begin_epoch(epoch)
         self._loop_sampler.set_unlabelled(np.flatnonzero(self.answers.labels == UNKNOWN))
         if self._begun < self.iteration:

@@ -77,6 +77,7 @@ class IterationCallback(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         trainer = self._trainer
+        trainer.end_epoch()
         if trainer.iteration_ends:
             control.should_evaluate = trainer.eval_dataset is not None
             control.should_save = args.save_strategy != "no"

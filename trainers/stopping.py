@@ -16,9 +16,9 @@ class StoppingRules:
         plateau_patience: iterations without a better validation score after which to stop; None: never.
         plateau_delta: by how much a score must be better to count.
         greater_is_better: of that score.
-        stable_agreement: Cohen's κ between the predictions of successive iterations on rows that are in no query's
-            reach, whose mean over `stable_window` iterations ends the loop (Bloodgood & Vijay-Shanker, CoNLL 2009:
-            0.99 over 3); None: never.
+        stable_agreement: Cohen's κ between the predictions of successive iterations on the same rows of the pool,
+            whose mean over `stable_window` iterations ends the loop (Bloodgood & Vijay-Shanker, CoNLL 2009: 0.99 over
+            3); None: never.
         best, waited: of the score; `agreements`: all κ so far; `stopped`: why the loop has ended, once it has.
     """
 

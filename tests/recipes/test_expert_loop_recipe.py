@@ -7,13 +7,15 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from transformers import BertConfig, BertForMultipleChoice
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForMultipleChoice
 
 from tithe.recipes import expert_loop
 from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, load_loop_data, tokenise_choices
 from tithe.recipes.loop_results import label_cost
 from tithe.recipes.readers import DataError
 from tithe.recipes.small_model import train_tokenizer
+from tithe.trainers.file_oracle import read_rows, save_label
 
 
 WORDS = {
@@ -160,8 +162,6 @@ def test_a_person_labels_through_files(tmp_path, capsys, ending):
         path = tmp_path / "run" / "expert_loop" / "queries" / f"query-{iteration:03d}{ending}"
         said = capsys.readouterr().out.strip().splitlines()[-1]
         assert "labels wanted" in said and str(path) in said and not (tmp_path / "run" / "results.json").exists()
-        from tithe.trainers.file_oracle import read_rows, save_label
-
         for row in read_rows(path)[0]:
             save_label(path, row.row, truth[row.shown["text"]])
     expert_loop.main(flags)
@@ -220,7 +220,20 @@ def test_teachers_of_another_tokenizer_read_choices(tmp_path, chooser):
     flags = common(tmp_path, write_choices, model_name_or_path=chooser, **CHOICES)
     expert_loop.main([*flags, "--teacher_models", str(other), "--teacher_rows", "60", "--teacher_epochs", "2"])
     asked = [json.loads(line) for line in (tmp_path / "run" / "asked.jsonl").read_text().splitlines()]
-    assert all(teacher["label"] in "ABCD" for entry in asked for teacher in entry["teachers"])
+    teacher = BertForMultipleChoice.from_pretrained(tmp_path / "run" / "teacher_0").eval()
+    questions = {}
+    for line in (tmp_path / "train.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        questions.setdefault(row["question"], []).append(row["choices"])
+    for entry in asked[:5]:
+        said = []
+        for choices in questions[entry["text"]]:
+            inputs = tokenizer([entry["text"]] * 4, choices, padding=True, return_tensors="pt")
+            with torch.no_grad():
+                logits = teacher(**{name: values[None] for name, values in inputs.items()}).logits[0]
+            said.append(("ABCD"[int(logits.argmax())], round(float(logits.softmax(-1).max()), 4)))
+        (told,) = entry["teachers"]
+        assert any(label == told["label"] and abs(p - told["probability"]) < 2e-4 for label, p in said)
 
 
 def test_choices_by_letter_and_number_are_the_same(tmp_path):
@@ -238,8 +251,6 @@ def test_a_long_question_is_cut_and_no_choice(tmp_path, chooser):
     rows = [{"question": "a fruit " * 50, "choices": ["apple", f"iron {n}"], "answer": n % 2} for n in range(20)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = load_loop_data(of_file(path))
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(chooser)
     encoded = tokenise_choices(data.train, tokenizer, 16)
     assert {len(ids) for row in encoded["input_ids"] for ids in row} == {16}
@@ -276,6 +287,7 @@ def test_bad_choices_are_refused(tmp_path, change, message):
         (["--teacher_models", "small"], "say how many"),
         (["--initial_pool_size", "150", "--teacher_rows", "50", "--teacher_models", "small"], "lower one of them"),
         (["--query_strategy", "el2n"], "nobody has been asked for"),
+        (["--teacher_checkpoints", "nowhere", "--method", "compare"], "teacher nowhere cannot be loaded"),
         (["--query_format", ".xlsx"], "`.jsonl` or `.csv`"),
         (["--learning_rate", "5e-5"], "starts from nothing"),
     ],

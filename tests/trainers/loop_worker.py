@@ -3,14 +3,11 @@
 import hashlib
 import importlib.util
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import TrainerCallback
 
 from tithe.trainers import (
     ColumnOracle,
@@ -21,18 +18,10 @@ from tithe.trainers import (
 )
 
 
-spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "conftest.py")
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
-
-
-class Kill(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+spec = importlib.util.spec_from_file_location("worker", Path(__file__).with_name("worker.py"))
+worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(worker)
+tiny = worker.tiny
 
 
 class Absent(ColumnOracle):
@@ -62,7 +51,7 @@ def main(settings):
         eval_dataset=tiny.make_pool(20, seed=7),
         teachers=[tiny.make_model(seed=seed) for seed in settings.get("teachers", [])],
         oracle=Absent(pool["label"][:], out) if settings.get("absent") else None,
-        callbacks=[Kill(settings["kill"])] if "kill" in settings else None,
+        callbacks=[worker.Kill(settings["kill"])] if "kill" in settings else None,
     )
     last = last_finished_checkpoint(out)
     try:

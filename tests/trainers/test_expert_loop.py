@@ -140,21 +140,19 @@ class TestSteps:
         assert trainer.state.global_step == 4 * 2 * -(-30 // 4)
 
     def test_each_iteration_starts_from_the_initial_weights(self, make_loop, make_model):
-        """The last iteration alone, on the rows it had, is what the whole loop ends with."""
-        loop = make_loop()
-        loop.train()
-        starts = []
+        starts, moments = [], []
 
         class Look(TrainerCallback):
-            def on_step_begin(self, args, state, control, model=None, **kwargs):
+            def on_step_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
                 if state.global_step % (state.max_steps // 4) == 0:
+                    moments.append(len(optimizer.state))
                     starts.append(torch.cat([p.detach().flatten().clone() for p in model.parameters()]))
 
         again = make_loop("again", trainer={"callbacks": [Look()]})
         again.train()
         initial = torch.cat([p.detach().flatten() for p in make_model().parameters()])
         assert len(starts) == 4 and all(torch.equal(start, initial) for start in starts)
-        assert not again.optimizer.state == {}
+        assert moments == [0, 0, 0, 0]  # nor does the optimizer remember another iteration's gradients
 
     def test_the_learning_rate_begins_anew_with_each_iteration(self, make_loop):
         trainer = make_loop(warmup_steps=0.25)
@@ -341,6 +339,18 @@ class TestStopping:
         assert len(trainer.ledger.rows) == 3 and trainer.state.global_step == 3 * 16
         curve = [(log["iteration"], log["labels"]) for log in trainer.state.log_history if "eval_loss" in log]
         assert curve == [(0, 12), (1, 18), (2, 24)]
+
+    def test_other_evaluations_do_not_count(self, make_loop, make_pool):
+        """Evaluated at every step, a plateau is still one score an iteration."""
+        trainer = make_loop(
+            plateau_patience=2,
+            plateau_delta=1e9,
+            eval_strategy="steps",
+            eval_steps=1,
+            trainer={"eval_dataset": make_pool(rows=20, seed=5)},
+        )
+        trainer.train()
+        assert trainer.state.global_step == 3 * 16 and trainer.stopping.waited == 2
 
     def test_on_stable_predictions(self, make_loop):
         trainer = make_loop(stable_agreement=0.9, stable_window=2, learning_rate=0.0, initial_strategy="random")
