@@ -54,13 +54,18 @@ def load_classifier(
     if source == SMALL:
         source = str(built_once(folder, lambda to: build_small_model(to, data.train["text"][:], data.id2label, seed)))
     model, tokenizer = _load(source or DEFAULT_MODEL, args.model_revision, data.id2label)
+    prepare(model, args)
+    return model, tokenizer
+
+
+def prepare(model: PreTrainedModel, args: ModelArguments) -> None:
+    """Set the dropout of the head and freeze what `args` say; a `ValueError` where the model cannot be so."""
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and args.max_length > longest:
         raise ValueError(f"`max_length` is {args.max_length}, the model takes at most {longest} tokens")
     if args.head_dropout is not None:
         set_head_dropout(model, args.head_dropout)
     freeze(model, layers=args.freeze_layers, embeddings=args.freeze_embeddings)
-    return model, tokenizer
 
 
 def _load(

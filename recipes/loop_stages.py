@@ -27,7 +27,7 @@ from tithe.evaluation import ClassificationMetrics, PeakMemory, atomic_path, sof
 from tithe.recipes.caching import built_once
 from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
 from tithe.recipes.classification import ClassificationData
-from tithe.recipes.classifier import DEFAULT_MODEL, SMALL, ModelArguments, load_classifier, tokenise
+from tithe.recipes.classifier import DEFAULT_MODEL, SMALL, ModelArguments, load_classifier, prepare, tokenise
 from tithe.recipes.small_model import build_small_model
 from tithe.recipes.splits import stratified_sample
 from tithe.recipes.stages import Rows, StageResult, StageRunner
@@ -109,17 +109,19 @@ class LoopStages(StageRunner):
         source = self.model_args.model_name_or_path or DEFAULT_MODEL
         if source == SMALL:
             raise ValueError(f"`{SMALL}` has no head for choices: name a model, or pass --choice_head classification")
-        return self._load_chooser(source, self.model_args.model_revision)
+        return self._load_chooser(replace(self.model_args, model_name_or_path=source))
 
-    def _load_chooser(self, source: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def _load_chooser(self, args: ModelArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        source = args.model_name_or_path
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=args.model_revision)
             set_seed(self.args.seed)  # of the new head
-            model = AutoModelForMultipleChoice.from_pretrained(source, revision=revision)
+            model = AutoModelForMultipleChoice.from_pretrained(source, revision=args.model_revision)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{source} could not be loaded for multiple choice: {str(error).strip().splitlines()[0]}"
             ) from error
+        prepare(model, args)
         return model, tokenizer
 
     def _prepare_teachers(self, pool: Dataset) -> list[str]:
@@ -149,9 +151,9 @@ class LoopStages(StageRunner):
                 raise ValueError(f"teacher {source} has the labels {sorted(theirs)}, the data {sorted(ours)}")
 
     def _load_teacher(self, source: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        if self.data_args.scores_each_choice:
-            return self._load_chooser(source, None)
         arguments = ModelArguments(model_name_or_path=source, max_length=self.model_args.max_length)
+        if self.data_args.scores_each_choice:
+            return self._load_chooser(arguments)
         return load_classifier(arguments, self.data, self.root, seed)
 
     def _encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

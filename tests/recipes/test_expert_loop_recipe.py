@@ -187,7 +187,7 @@ def chooser(tmp_path):
     tokenizer = train_tokenizer(texts)
     tokenizer.save_pretrained(folder)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, pad_token_id=0, **sizes)
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, pad_token_id=0, **sizes)
     BertForMultipleChoice(config).save_pretrained(folder)
     return folder
 
@@ -216,9 +216,9 @@ def test_teachers_of_another_tokenizer_read_choices(tmp_path, chooser):
     tokenizer = train_tokenizer([f"{words} a {kind} of course" for kind, words in reversed(WORDS.items())])
     tokenizer.save_pretrained(other)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    BertForMultipleChoice(
-        BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, pad_token_id=0, **sizes)
-    ).save_pretrained(other)
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, initializer_range=0.2, **sizes)
+    BertForMultipleChoice(config).save_pretrained(other)
     flags = common(tmp_path, write_choices, model_name_or_path=chooser, **CHOICES)
     expert_loop.main([*flags, "--teacher_models", str(other), "--teacher_rows", "60", "--teacher_epochs", "6"])
     asked = [json.loads(line) for line in (tmp_path / "run" / "asked.jsonl").read_text().splitlines()]
@@ -232,6 +232,17 @@ def test_teachers_of_another_tokenizer_read_choices(tmp_path, chooser):
         (told,) = entry["teachers"]
         assert told["label"] == "ABCD"[int(said.argmax())]
         assert told["probability"] == pytest.approx(float(said.max()), abs=1e-4)
+
+
+def test_layers_freeze_under_a_choice_head(tmp_path, chooser):
+    flags = common(tmp_path, write_choices, model_name_or_path=chooser, **CHOICES | {"supervised_epochs": 1})
+    expert_loop.main([*flags, "--method", "supervised", "--freeze_embeddings", "true", "--freeze_layers", "1"])
+    before, after = (
+        BertForMultipleChoice.from_pretrained(folder).state_dict()
+        for folder in (chooser, tmp_path / "run" / "supervised")
+    )
+    frozen = {name for name in before if "embeddings" in name or "layer.0." in name}
+    assert {name for name in before if torch.equal(before[name], after[name])} == frozen
 
 
 def test_choices_by_letter_and_number_are_the_same(tmp_path):
