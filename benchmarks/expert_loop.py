@@ -139,7 +139,9 @@ class _Clock(TrainerCallback):
     def parts(self) -> list[dict[str, float]]:
         begun = dict(self.marks)
         return [
-            {"asking": begun[i] - self.last[i - 1], "training": self.last[i] - begun[i]} for i in sorted(begun) if i > 0
+            {"asking": begun[i] - self.last[i - 1], "training": self.last[i] - begun[i]}
+            for i in sorted(begun)
+            if i > 0
         ]
 
 
@@ -227,7 +229,9 @@ def compare_queries(rows: Dataset, options: argparse.Namespace) -> list[dict[str
     start = time.process_time()
     read = read_signals(model, rows.remove_columns("label"), needs, collate=collate, lengths=lengths, batch_size=BATCH)
     reading = time.process_time() - start
-    read["embeddings"] /= np.linalg.norm(read["embeddings"], axis=1, keepdims=True)  # small-text does so, ours need not
+    read["embeddings"] /= np.linalg.norm(
+        read["embeddings"], axis=1, keepdims=True
+    )  # small-text does so, ours need not
     found = []
     for name, peer in (
         ("margin", small_text.BreakingTies()),

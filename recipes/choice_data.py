@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 
 from tithe.recipes.caching import cache_dir, memory_mapped
 from tithe.recipes.classification import ClassificationData
-from tithe.recipes.data import load_classification_data
 from tithe.recipes.data_arguments import DataArguments
 from tithe.recipes.labels import rows_of
 from tithe.recipes.readers import Columns, DataError
@@ -43,6 +42,14 @@ class LoopDataArguments(DataArguments):
         },
     )
 
+    unlabelled_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "File, of the formats of `train_file`, with rows that have no label: what the loop asks for. The "
+            "rows of train are then what is labelled from the start, in place of `initial_pool_size`."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.choice_head not in HEADS:
@@ -61,17 +68,21 @@ class LoopDataArguments(DataArguments):
         return self.has_choices and self.choice_head == "multiple_choice"
 
 
-def load_loop_data(args: LoopDataArguments) -> ClassificationData:
-    """Train, validation and test as `args` say; multiple choice has the columns `text`, `text_pair` and `choices`.
-
-    `text_pair` are all choices in one text, each with its letter. Raises `DataError`, in one line.
-    """
-    if args.choices_column is None:
-        return load_classification_data(args)
+def choice_columns(args: LoopDataArguments, labelled: bool = True) -> Columns:
+    """The columns of questions, their choices and, if `labelled`, which of them is right."""
+    assert args.choices_column is not None
     one = len(args.choices_column) == 1
     texts = [args.text_column] if one else [args.text_column, *args.choices_column]
-    columns = Columns(texts, args.label_column, words=args.choices_column[0] if one else None)
-    name, tables = read_tables(args, columns)
+    label = args.label_column if labelled else None
+    return Columns(texts, label, words=args.choices_column[0] if one else None)
+
+
+def load_choices(args: LoopDataArguments) -> ClassificationData:
+    """Train, validation and test with the columns `text`, `text_pair` (all choices in one text), `choices`, `label`.
+
+    Raises `DataError`, in one line.
+    """
+    name, tables = read_tables(args, choice_columns(args))
     splits = {split: _checked(tables[split], split, args) for split in SPLITS if split in tables}
     report: dict[str, Any] = {"made": [split for split in SPLITS if split not in splits]}
     counts = {len(row) for rows in splits.values() for row in rows.table["choices"].to_pylist()}
@@ -89,32 +100,37 @@ def load_loop_data(args: LoopDataArguments) -> ClassificationData:
 
 
 def _checked(table: pa.Table, split: str, args: LoopDataArguments) -> SplitRows:
-    questions, choices = table[args.text_column].to_pylist(), _choices(table, args)
-    rows = list(zip(questions, choices, table[args.label_column].to_pylist(), strict=True))
-    empty = np.array([not (q and q.strip()) or any(not choice.strip() for choice in row) for q, row, _ in rows])
-    few = np.array([len(row) < 2 for row in choices])
-    for bad, what in ((few, "have fewer than two choices"), (empty, "have an empty question or choice")):
-        if bad.any():
-            raise DataError(f"{split}: {bad.sum()} of {len(bad)} rows {what} ({rows_of(bad)})")
-    labels = np.array([_number(label, len(row)) for _, row, label in rows])
+    kept = question_table(table, split, args)
+    counts = [len(row) for row in kept["choices"].to_pylist()]
+    labels = np.array([_number(*pair) for pair in zip(table[args.label_column].to_pylist(), counts, strict=True)])
     if (labels < 0).any():
         raise DataError(
             f"column {args.label_column!r} of {split}: {(labels < 0).sum()} of {len(labels)} cells name no choice, by "
             f"number from 0 or by letter ({rows_of(labels < 0)})"
         )
+    pairs = zip(kept["text"].to_pylist(), kept["text_pair"].to_pylist(), strict=True)
+    digests = [hashlib.blake2b(f"{q}\x1f{c}".encode(), digest_size=8).digest() for q, c in pairs]
+    hashes = [int.from_bytes(digest, "little") for digest in digests]
+    return SplitRows(kept, np.array(hashes, dtype=np.uint64), labels)
+
+
+def question_table(table: pa.Table, what: str, args: LoopDataArguments) -> pa.Table:
+    """`text`, `text_pair` and `choices` of the rows of `table`; a `DataError` about `what` where one is incomplete."""
+    questions, choices = table[args.text_column].to_pylist(), _choices(table, args)
+    rows = list(zip(questions, choices, strict=True))
+    empty = np.array([not (q and q.strip()) or any(not choice.strip() for choice in row) for q, row in rows])
+    few = np.array([len(row) < 2 for row in choices])
+    for bad, problem in ((few, "have fewer than two choices"), (empty, "have an empty question or choice")):
+        if bad.any():
+            raise DataError(f"{what}: {bad.sum()} of {len(bad)} rows {problem} ({rows_of(bad)})")
     joined = [" ".join(f"{_LETTERS[n]}. {choice}" for n, choice in enumerate(row)) for row in choices]
-    hashes = [
-        int.from_bytes(hashlib.blake2b(f"{q}\x1f{c}".encode(), digest_size=8).digest(), "little")
-        for q, c in zip(questions, joined, strict=True)
-    ]
-    kept = pa.table(
+    return pa.table(
         {
             "text": pa.array(questions, pa.string()),
             "text_pair": pa.array(joined, pa.string()),
             "choices": pa.array(choices, pa.list_(pa.string())),
         }
     )
-    return SplitRows(kept, np.array(hashes, dtype=np.uint64), labels)
 
 
 def _choices(table: pa.Table, args: LoopDataArguments) -> list[list[str]]:

@@ -38,6 +38,7 @@ class ClassificationData:
     name: str
     fingerprint: str
     report: dict[str, Any]
+    unlabelled: Dataset | None = None
 
 
 def assemble(tables: Mapping[str, pa.Table], columns: Columns, name: str, args: DataArguments) -> ClassificationData:
@@ -67,6 +68,12 @@ def assemble(tables: Mapping[str, pa.Table], columns: Columns, name: str, args: 
             rng = np.random.default_rng([args.split_seed, 10 + number])
             splits[split] = splits[split].rows(stratified_sample(splits[split].labels, limit, rng))
     return _result(splits, id2label, name, {"duplicates": duplicates, "made": made})
+
+
+def text_table(table: pa.Table, what: str, columns: Columns) -> pa.Table:
+    """`text` and, if asked for, `text_pair` of the rows of `table`; a `DataError` about `what` where one is empty."""
+    _check_texts(table, what, columns)
+    return _texts(table, columns)
 
 
 def _check_texts(table: pa.Table, split: str, columns: Columns) -> None:

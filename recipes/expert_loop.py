@@ -20,9 +20,10 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 
 from tithe.recipes.arguments import parse_arguments
-from tithe.recipes.choice_data import LoopDataArguments, load_loop_data
+from tithe.recipes.choice_data import LoopDataArguments
 from tithe.recipes.classifier import SMALL, ModelArguments
 from tithe.recipes.config_files import over_own_config
+from tithe.recipes.loop_data import load_loop_data
 from tithe.recipes.loop_results import print_summary, write_run
 from tithe.recipes.loop_stages import CONTROL, LoopStages
 from tithe.recipes.run_defaults import RunDefaults

@@ -26,7 +26,8 @@ from tithe.evaluation import (
 )
 from tithe.recipes.classifier import SMALL
 from tithe.recipes.corpus import CORPUS_NAME
-from tithe.recipes.loop_stages import CONTROL, PROBABILITIES_NAME
+from tithe.recipes.loop_records import PROBABILITIES_NAME
+from tithe.recipes.loop_stages import CONTROL
 from tithe.recipes.stage_results import print_models, print_table, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult

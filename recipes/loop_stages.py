@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from datasets import Dataset
-from numpy.typing import NDArray
+from datasets import Dataset, concatenate_datasets
 from transformers import (
     AutoConfig,
     AutoModelForMultipleChoice,
@@ -19,38 +18,23 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TrainerCallback,
     set_seed,
 )
 
-from tithe.evaluation import ClassificationMetrics, PeakMemory, atomic_path, softmax
+from tithe.evaluation import ClassificationMetrics, PeakMemory
 from tithe.recipes.caching import built_once
 from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.classifier import DEFAULT_MODEL, SMALL, ModelArguments, load_classifier, prepare, tokenise
+from tithe.recipes.loop_records import OnTest, write_records
 from tithe.recipes.small_model import build_small_model
 from tithe.recipes.splits import stratified_sample
 from tithe.recipes.stages import Rows, StageResult, StageRunner
 from tithe.trainers import ColumnOracle, DistillationTrainer, EnsembleOracle, ExpertLoopTrainer, FileOracle, Oracle
 
 
-PROBABILITIES_NAME = "probabilities.npz"
 CONTROL = "random"
 _SMALL_TEACHER_LAYERS = (3, 4)
-
-
-class _OnTest(TrainerCallback):
-    """Scores test where an iteration's validation has been scored: for the curve, and for nothing else."""
-
-    trainer: Any
-
-    def __init__(self, rows: Dataset) -> None:
-        self.rows = rows
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        trainer = self.trainer
-        if trainer.is_in_train and trainer.iteration_ends and "eval_loss" in kwargs["metrics"]:
-            trainer.evaluate(self.rows, metric_key_prefix="test")
 
 
 class LoopStages(StageRunner):
@@ -72,7 +56,11 @@ class LoopStages(StageRunner):
         self.data, self.data_args, self.model_args = data, data_args, model_args
         self.auto = AutoModelForMultipleChoice if data_args.scores_each_choice else AutoModelForSequenceClassification
         self.trainer_options = {"compute_metrics": ClassificationMetrics()}
+        self._check_oracle()
         for_teachers, pool = self._shares(data.train)
+        self.given = 0  # labels there are from the start: of the first rows of the pool
+        if data.unlabelled is not None:
+            self.given, pool = len(pool), concatenate_datasets([pool, data.unlabelled])
         with PartialState().main_process_first():
             self.student, self.tokenizer = self._load_student(pool)
             self.teacher_models = self._prepare_teachers(pool)
@@ -85,10 +73,30 @@ class LoopStages(StageRunner):
             self.teacher_rows = for_teachers
         self.collate = self._collator(self.tokenizer)
 
+    @property
+    def _asks_person(self) -> bool:
+        return self.args.oracle == "file" or (self.args.oracle == "ensemble" and self.args.ask_person)
+
+    def _check_oracle(self) -> None:
+        loops = {"expert_loop", CONTROL} & set(self.args.methods)
+        if self.data.unlabelled is not None and loops and self.args.oracle == "column":
+            raise ValueError(
+                "nobody knows the labels of `unlabelled_file`: pass --oracle file, for a person, or --oracle ensemble"
+            )
+
     def _shares(self, train: Dataset) -> tuple[Dataset, Dataset]:
         """The rows that teachers are fine-tuned on, and the pool: all others."""
         wanted = self.args.teacher_rows if self.args.teacher_models else 0
-        needed = self.args.initial_pool_size + self.args.max_iterations * self.args.query_size
+        needed = self.args.max_iterations * self.args.query_size
+        if self.data.unlabelled is None:
+            needed += self.args.initial_pool_size
+        elif needed > len(self.data.unlabelled):
+            raise ValueError(
+                f"`unlabelled_file` has {len(self.data.unlabelled)} rows that are not known yet; the loop may ask for "
+                f"{needed}: lower `max_iterations` or `query_size`"
+            )
+        else:
+            needed = len(self.data.id2label)  # of the classes one row each, at least
         if wanted + needed > len(train):
             raise ValueError(
                 f"train has {len(train)} rows; `teacher_rows` {wanted} and the {needed} that the loop may ask for are "
@@ -112,7 +120,7 @@ class LoopStages(StageRunner):
         return self._load_chooser(replace(self.model_args, model_name_or_path=source))
 
     def _load_chooser(self, args: ModelArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        source = args.model_name_or_path
+        source = str(args.model_name_or_path)
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, revision=args.model_revision)
             set_seed(self.args.seed)  # of the new head
@@ -179,6 +187,8 @@ class LoopStages(StageRunner):
         done = [self._teach(number, source) for number, source in enumerate(self.teacher_models)]
         teachers = [result.folder for result in done] or list(args.teacher_checkpoints or ())
         for method in args.methods:
+            if method == CONTROL and self.given and self._asks_person:
+                continue  # it would ask for as many labels again
             if method == "supervised":
                 done.append(self._once("supervised", lambda folder: self._plain(folder, [])))
             elif method == "distillation":
@@ -202,20 +212,27 @@ class LoopStages(StageRunner):
 
     def _plain(self, folder: Path, teachers: list[str]) -> tuple[DistillationTrainer, Rows]:
         """On all labels of the pool."""
-        args = self._arguments(folder, "supervised")
-        common = self._common(self.rows, self.tokenizer)
-        return DistillationTrainer(self._new_student(), args, teachers=teachers, **common), self.rows
+        args, rows = self._arguments(folder, "supervised"), self.rows
+        if self.given:
+            rows = rows | {"train": rows["train"].select(range(self.given))}
+        common = self._common(rows, self.tokenizer)
+        return DistillationTrainer(self._new_student(), args, teachers=teachers, **common), rows
 
     def _loop(self, folder: Path, strategy: str, teachers: list[str]) -> tuple[ExpertLoopTrainer, Rows]:
         args = self._arguments(folder, "student")
         args.query_strategy = args.strategy = strategy
         if strategy == CONTROL:
             args.strategy_kwargs = {}
-        on_test = _OnTest(self.rows["test"])
-        oracle = None if strategy == CONTROL and self.args.oracle == "file" else self._oracle(folder)
-        common = self._common(self.rows, self.tokenizer)
+        on_test = OnTest(self.rows["test"])
+        oracle = None if strategy == CONTROL and self._asks_person else self._oracle(folder)
         trainer = ExpertLoopTrainer(
-            self._new_student(), args, teachers=teachers, oracle=oracle, callbacks=[on_test], **common
+            self._new_student(),
+            args,
+            teachers=teachers,
+            oracle=oracle,
+            labelled_rows=range(self.given) if self.given else None,
+            callbacks=[on_test],
+            **self._common(self.rows, self.tokenizer),
         )
         on_test.trainer = trainer
         return trainer, self.rows
@@ -235,7 +252,8 @@ class LoopStages(StageRunner):
         person = FileOracle(folder / "queries", shown, args.query_format)
         column = ColumnOracle(np.asarray(self.rows["train"]["label"][:], dtype=np.int64))
         if args.oracle == "ensemble":
-            return EnsembleOracle(args.ensemble_threshold, person if args.ask_person else column)
+            others = None if self.given else column
+            return EnsembleOracle(args.ensemble_threshold, person if args.ask_person else others)
         return person if args.oracle == "file" else column
 
     def _arguments(self, folder: Path, settings: str) -> Any:
@@ -249,36 +267,10 @@ class LoopStages(StageRunner):
         return args
 
     def _trained(self, trainer: Any, rows: Rows, folder: Path) -> dict[str, Any]:
-        read = {split: _probabilities(trainer, rows[split]) for split in ("validation", "test")}
         notes: dict[str, Any] = {"labels": len(rows["train"])}
         if isinstance(trainer, ExpertLoopTrainer):
             notes = {"labels": len(trainer.answers.labelled), "by": trainer.answers.count_by()}
             notes |= {"stopped": trainer.stopping.stopped or "all iterations done"}
-            read |= _asked(trainer)
-        if PartialState().is_main_process:
-            with atomic_path(folder / PROBABILITIES_NAME) as path, open(path, "wb") as file:
-                arrays: dict[str, Any] = read
-                np.savez(file, **arrays)
+        splits = {split: rows[split] for split in ("validation", "test")}
+        write_records(trainer, splits, folder)
         return notes
-
-
-def _probabilities(trainer: Any, rows: Dataset) -> NDArray[np.float64]:
-    """(rows, classes), in the order of `rows`: the stock trainer sorts what it predicts as it sorts what it trains."""
-    sorting, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "random"
-    try:
-        return softmax(trainer.predict(rows).predictions)
-    finally:
-        trainer.args.train_sampling_strategy = sorting
-
-
-def _asked(trainer: ExpertLoopTrainer) -> dict[str, Any]:
-    """What was asked for, in order, and what the teachers said of it."""
-    entries = trainer.answers.entries
-    found = {
-        "rows": np.array([entry["row"] for entry in entries]),
-        "iterations": np.array([entry["iteration"] for entry in entries]),
-        "labels": np.array([-1 if entry["label"] is None else entry["label"] for entry in entries]),
-        "by": np.array([entry["by"] for entry in entries]),
-    }
-    opinions = trainer.opinions(found["rows"])
-    return found if opinions is None else found | {"opinions": opinions}

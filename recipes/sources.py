@@ -91,7 +91,7 @@ def _read_folder(
 
 def _formats(columns: Columns) -> dict[str, str]:
     """Extensions of the files that can hold such columns: a table of text cells has no lists of words."""
-    if columns.label is None:
+    if columns.label is None and columns.words is None:
         return FORMATS | TEXT_FORMATS
     if columns.words is None:
         return FORMATS
@@ -105,7 +105,7 @@ def _read(path: str, columns: Columns, options: Mapping[str, Any]) -> pa.Table:
             f"{path}: unknown extension {extension!r} for tagged sentences; supported are "
             f"{', '.join(_formats(columns))}, also with {', '.join(COMPRESSIONS)} behind"
         )
-    if columns.label is None and extension in TEXT_FORMATS:
+    if extension in TEXT_FORMATS and extension in _formats(columns):
         return _read_lines(path, columns, options)
     is_conll = columns.words is not None and extension in CONLL_FORMATS
     return read_conll(path, columns, options) if is_conll else read_file(path, columns, options)

@@ -1,7 +1,8 @@
 """Active learning and distillation in one training run: a pool without labels, teachers, and an oracle to ask."""
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from .choosing import Choice
 from .distillation import DistillationConfig, DistillationTrainer
 from .distillation_tasks import task_of
 from .fresh_starts import begin_anew_every, check_initial, save_initial, start_over
+from .given_labels import given_answers, given_choice
 from .hidden_labels import LabelledRows, PartlyLabelled, hide_labels, label_column
 from .iterations import IterationCallback, Progress
-from .oracles import LabelsWanted, Oracle
+from .oracles import Answer, LabelsWanted, Oracle
 from .pool_data import UNKNOWN
 from .questions import check_loop, check_query_strategy, checked_oracle, put
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
@@ -110,6 +112,13 @@ class ExpertLoopConfig(RoundSelectionConfig, DistillationConfig):
         if self.needs_live_teacher:
             raise ValueError("`hidden_weight` and `attention_weight` must be 0: the loop reads its teachers once")
 
+    def starting_with(self, rows: int) -> "ExpertLoopConfig":
+        """A copy with `initial_pool_size` set to `rows`, and all that follows from it."""
+        args = copy.copy(self)
+        args.initial_pool_size = rows
+        args._follow()
+        return args
+
     def _follow(self) -> None:
         """Set what follows from the loop's own arguments."""
         iterations = self.max_iterations + 1
@@ -140,6 +149,9 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
     Args:
         model, args, …: as for its parents; `args` is an `ExpertLoopConfig`.
         oracle: gives labels; by default the labels of `train_dataset` itself, a row at a time as they are asked for.
+        labelled_rows: dataset indices of the rows whose labels are known from the start, in `train_dataset`: they make
+            iteration 0 in place of a query, and `initial_pool_size` is then their number. Labels of other rows are not
+            read, and may be negative.
 
     Attributes:
         answers: which labels were given, by whom and when (`answers.jsonl`).
@@ -171,6 +183,7 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         train_dataset: Any = None,
         *trainer_args: Any,
         oracle: Oracle | None = None,
+        labelled_rows: Sequence[int] | NDArray[np.int64] | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         args = ExpertLoopConfig(output_dir="tmp_trainer") if args is None else args
@@ -178,9 +191,13 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
             raise TypeError(f"`args` must be an `ExpertLoopConfig`, got `{type(args).__name__}`")
         self._label_column = label_column(train_dataset)
         pool, hidden = hide_labels(train_dataset)
+        self._given: dict[int, Answer] = {}
         if pool is not None:
             self.oracle = checked_oracle(oracle, hidden)
             self.answers = AnswerBook(len(pool))
+        if labelled_rows is not None:
+            self._given = given_answers(labelled_rows, hidden)
+            args = args.starting_with(len(self._given))
         self._epoch, self._epoch_ended = 0, False
         self._begun = -1  # the last iteration that has begun
         self._waiting: tuple[int, Choice] | None = None  # an iteration's query, until it is answered
@@ -297,6 +314,10 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         return rows
 
     def _choose(self, number: int, k: int, selected: NDArray[np.int64]) -> Choice:
+        if number == 0 and self._given:
+            choice = given_choice(self._given, len(self.pool))
+            self.answers.enter(0, choice.selection.indices.tolist(), self._given)
+            return choice
         if self._waiting is not None and self._waiting[0] == number:
             choice = self._waiting[1]
         else:

@@ -1,6 +1,7 @@
 """The expert-loop recipe from flags to report: every method, both heads for choices, a person through files."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertForMultipleChoice
 
 from tithe.recipes import expert_loop
-from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, load_loop_data, tokenise_choices
+from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
+from tithe.recipes.loop_data import load_loop_data
 from tithe.recipes.loop_results import label_cost
 from tithe.recipes.readers import DataError
 from tithe.recipes.small_model import train_tokenizer
@@ -171,6 +173,69 @@ def test_a_person_labels_through_files(tmp_path, capsys, ending):
     asked = [json.loads(line) for line in (tmp_path / "run" / "asked.jsonl").read_text().splitlines()]
     assert len(asked) == 40 and {entry["by"] for entry in asked} == {"person"}
     assert all(truth[entry["text"]] == entry["label"] for entry in asked)
+
+
+@pytest.fixture
+def few_labels(tmp_path):
+    """40 labelled rows, and a file of rows without labels: 60 new ones, and of train, test and itself one each."""
+    flags = common(tmp_path, write_texts, model_name_or_path="small")
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    rows = [json.loads(line) for line in train.read_text().splitlines()]
+    truth = {row["text"]: row["label"] for row in rows}
+    train.write_text("\n".join(json.dumps(row) for row in rows[:40]))
+    repeats = [rows[0], json.loads(test.read_text().splitlines()[0]), rows[40]]
+    path = tmp_path / "more.csv"
+    path.write_text("\n".join(["text", *(row["text"] for row in [*rows[40:100], *repeats])]))
+    return [*flags, "--unlabelled_file", str(path)], truth
+
+
+def test_a_few_labels_and_many_rows_without(tmp_path, capsys, few_labels):
+    flags, truth = few_labels
+    flags += ["--oracle", "file", "--method", "compare"]
+    for iteration in (1, 2):
+        expert_loop.main(flags)
+        assert "labels wanted" in capsys.readouterr().out.strip().splitlines()[-1]
+        path = tmp_path / "run" / "expert_loop" / "queries" / f"query-{iteration:03d}.jsonl"
+        for row in read_rows(path)[0]:
+            save_label(path, row.row, truth[row.shown["text"]])
+    expert_loop.main(flags)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert {row["model"]: row["labels"] for row in results["models"]} == {"supervised": 40, "expert loop": 60}
+    assert results["data"]["pool"] == 40 + 60 and results["data"]["unlabelled_repeats"] == 3
+    assert results["selection"]["by"] == {"given": 40, "person": 20}
+    assert list(results["curves"]["expert loop"]) == ["40", "50", "60"]
+    asked = [json.loads(line) for line in (tmp_path / "run" / "asked.jsonl").read_text().splitlines()]
+    assert all(truth[entry["text"]] == entry["label"] for entry in asked)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "nobody knows the labels of `unlabelled_file`"),
+        (["--oracle", "file", "--query_size", "31"], "has 60 rows that are not known yet; the loop may ask for 62"),
+    ],
+)
+def test_rows_without_labels_need_somebody_to_ask(few_labels, capsys, more, message):
+    with pytest.raises(SystemExit, match="2"):
+        expert_loop.main([*few_labels[0], *more])
+    assert message in capsys.readouterr().err
+
+
+def test_questions_without_answers(tmp_path):
+    paths = [write_choices(tmp_path / f"{name}.jsonl", 40, seed) for seed, name in enumerate(("train", "more"))]
+    more = [json.loads(line) for line in paths[1].read_text().splitlines()]
+    for row in more:
+        del row["answer"]
+    paths[1].write_text("\n".join(map(json.dumps, more)))
+    args = of_file(paths[0])
+    data = load_loop_data(replace(args, unlabelled_file=str(paths[1])))
+    assert data.unlabelled["label"][:] == [-1] * 40 and data.unlabelled["choices"][:] == [
+        row["choices"] for row in more
+    ]
+    assert data.fingerprint != load_loop_data(args).fingerprint
+    paths[1].write_text(json.dumps(more[0] | {"choices": ["one", "two"]}))
+    with pytest.raises(DataError, match=r"have \[2\] choices, those of train 4"):
+        load_loop_data(replace(args, unlabelled_file=str(paths[1])))
 
 
 def test_the_ensemble_labels_what_it_is_sure_of(tmp_path):

@@ -117,6 +117,45 @@ class TestLabels:
         assert [entry["label"] for entry in entries] == [trainer.answers.labels[row] for row in rows]
 
     @pytest.mark.parametrize("proxy", [None, "linear"])
+    def test_given_from_the_start_are_iteration_0(self, make_loop, make_pool, tmp_path, proxy):
+        """As if the first query had asked for them; the labels of all other rows may be missing."""
+        first = make_loop(proxy=proxy)
+        first.train()
+        given, oracle = asked(first)[:12], first.oracle
+        labels = [label if row in given else -1 for row, label in enumerate(make_pool()["label"])]
+        pool = make_pool().remove_columns("label").add_column("label", labels)
+        options = {"proxy": proxy, "initial_pool_size": 99}
+        second = make_loop("other", pool=pool, trainer={"oracle": oracle, "labelled_rows": given}, **options)
+        second.train()
+        assert asked(first) == asked(second)
+        assert torch.equal(weights(first), weights(second))
+        assert second.answers.count_by() == {"column": 18, "given": 12}
+        assert second.args.initial_pool_size == 12 and second.budget == 30
+        assert second.ledger.rows[0]["strategy"] == "given"
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ([], "at least one"),
+            ([1, 2, 1], "1 of them repeat"),
+            ([0, 60], "from 0 to 59"),
+            ([3, 4], "1 of `labelled_rows` have no label: the first is row 4"),
+            ([0.5], "must be dataset indices"),
+        ],
+    )
+    def test_given_are_checked(self, make_loop, make_pool, rows, message):
+        labels = make_pool()["label"][:]
+        labels[4] = -1
+        pool = make_pool().remove_columns("label").add_column("label", labels)
+        with pytest.raises(ValueError, match=message):
+            make_loop(pool=pool, trainer={"labelled_rows": rows})
+
+    def test_given_need_a_column(self, make_loop, make_pool):
+        pool = make_pool().remove_columns("label")
+        with pytest.raises(ValueError, match="no column `label`"):
+            make_loop(pool=pool, trainer={"labelled_rows": [1], "oracle": ColumnOracle([0] * 60)})
+
+    @pytest.mark.parametrize("proxy", [None, "linear"])
     def test_queries_wait_for_the_model(self, make_loop, proxy):
         """With a proxy, too, an iteration is asked for only when it begins: its labels depend on a person."""
         seen = []
