@@ -10,9 +10,12 @@ from .factorized import (
     merge_embeddings,
 )
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
+from .lora_prompt import add_lora_and_prompt, guard_4bit, load_lora_and_prompt, merge, prompt_weights
 from .passes import evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
+from .prompt_exports import export_peft, export_plain
 from .signals import SIGNALS, read_signals, take_rows
+from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, virtual_tokens_of
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
 from .student import build_student
 
@@ -23,20 +26,30 @@ __all__ = [
     "FactorizedEmbedding",
     "FactorizedHead",
     "LinearProbe",
+    "SoftPrompt",
+    "add_lora_and_prompt",
+    "attach_soft_prompt",
     "backbone",
     "bagged_probabilities",
     "build_student",
     "conditional_scores",
+    "detach_soft_prompt",
     "embedding_energy",
     "embedding_modules",
     "evaluating",
+    "export_peft",
+    "export_plain",
     "factorize_embeddings",
     "freeze",
+    "guard_4bit",
     "head_parameters",
+    "load_lora_and_prompt",
+    "merge",
     "merge_embeddings",
     "out_of_fold_el2n",
     "parameter_groups",
     "plain_model",
+    "prompt_weights",
     "read_language_scores",
     "read_signals",
     "rng_neutral",
@@ -44,4 +57,5 @@ __all__ = [
     "take_rows",
     "transformer_layers",
     "unit_rows",
+    "virtual_tokens_of",
 ]
