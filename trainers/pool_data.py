@@ -140,4 +140,13 @@ def _parts(row: Any) -> Iterable[bytes]:
     for name, value in items:
         if value is not None:
             yield str(name).encode()
-            yield value.encode() if isinstance(value, str) else np.asarray(value).tobytes()
+            yield _bytes(value)
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple, str)):  # perhaps ragged
+        parts = [_bytes(part) for part in value]
+        return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+    return np.asarray(value).tobytes()

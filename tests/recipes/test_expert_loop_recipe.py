@@ -53,6 +53,7 @@ def write_choices(path, count, seed, letters=False):
         others = [word for other in WORDS if other != kind for word in WORDS[other].split()]
         choices = [str(word) for word in rng.choice(others, 4, replace=False)]
         choices[right] = str(rng.choice(WORDS[kind].split()))
+        choices[number % 4] += " of course" * (number % 3)  # choices of one question differ in length
         rows.append(
             {"question": f"{number} a {kind}", "choices": choices, "answer": "ABCD"[right] if letters else right}
         )
