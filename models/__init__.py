@@ -15,7 +15,7 @@ from .passes import evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .prompt_exports import export_peft, export_plain
 from .signals import SIGNALS, read_signals, take_rows
-from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, virtual_tokens_of
+from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, longest_input, virtual_tokens_of
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
 from .student import build_student
 
@@ -44,6 +44,7 @@ __all__ = [
     "guard_4bit",
     "head_parameters",
     "load_lora_and_prompt",
+    "longest_input",
     "merge",
     "merge_embeddings",
     "out_of_fold_el2n",

@@ -111,7 +111,7 @@ def longest_input(model: PreTrainedModel) -> int | None:
 def embedding_width(model: PreTrainedModel) -> int:
     """The width of the word embeddings."""
     table: Any = model.get_input_embeddings()
-    return table.weight.shape[-1]
+    return getattr(table.weight, "ds_shape", table.weight.shape)[-1]  # ZeRO-3 leaves an empty tensor between uses
 
 
 def prompt_of(model: nn.Module) -> Any:

@@ -18,6 +18,7 @@ from .fused_distillation import FusedLoss, fused_distillation
 from .ledger import Ledger
 from .losses import classification_loss
 from .oracles import Answer, ColumnOracle, EnsembleOracle, LabelsWanted, Oracle, Query
+from .prompt_tuning import PTDataCollator, PTSeq2SeqConfig, PTSeq2SeqTrainer
 from .reliable import ReliableTrainer
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
 from .rounds import RoundCallback
@@ -44,6 +45,9 @@ __all__ = [
     "Ledger",
     "LinearTeacher",
     "Oracle",
+    "PTDataCollator",
+    "PTSeq2SeqConfig",
+    "PTSeq2SeqTrainer",
     "Query",
     "ReliableTrainer",
     "RoundCallback",

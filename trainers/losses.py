@@ -21,6 +21,19 @@ _HEADS = {
     *MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values(),
     *MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values(),
 }
+# Heads of encoder-decoders that return a local mean and ignore `num_items_in_batch`, as those above do.
+_SEQ2SEQ = frozenset(
+    """
+    BartForConditionalGeneration BigBirdPegasusForConditionalGeneration BlenderbotForConditionalGeneration
+    BlenderbotSmallForConditionalGeneration EncoderDecoderModel FSMTForConditionalGeneration
+    LEDForConditionalGeneration LongT5ForConditionalGeneration M2M100ForConditionalGeneration MarianMTModel
+    MBartForConditionalGeneration MT5ForConditionalGeneration MvpForConditionalGeneration
+    NllbMoeForConditionalGeneration PegasusForConditionalGeneration PegasusXForConditionalGeneration
+    PLBartForConditionalGeneration ProphetNetForConditionalGeneration SeamlessM4TForTextToText
+    SeamlessM4Tv2ForTextToText SwitchTransformersForConditionalGeneration T5ForConditionalGeneration
+    UMT5ForConditionalGeneration
+    """.split()
+)
 _CHOOSE = frozenset(MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES.values())
 
 
@@ -29,8 +42,8 @@ def classification_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossF
 
     loss = Σ cross-entropy over the active labels / number of active labels in the whole accumulated batch, over all
     processes. The heads themselves return a local mean, which `Trainer` takes for such a quotient and so multiplies by
-    accumulation steps × processes (transformers#47688; this can go once it is closed). Language-model heads do it
-    right and are left alone.
+    accumulation steps × processes (transformers#47688; this can go once it is closed). Causal language models do it
+    right and are left alone; for encoder-decoders see `share_of_batch`.
 
     Args:
         model: the model that will be trained, perhaps with PEFT around it.
@@ -56,6 +69,17 @@ def classification_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossF
         return total / count
 
     return loss
+
+
+def share_of_batch(model: nn.Module, labels: Tensor | None, num_items_in_batch: Tensor | int | None) -> Tensor | None:
+    """What the loss of an encoder-decoder's head must be multiplied by to be right, or None where it is right.
+
+    The heads of T5, BART and their kin return the mean over the labels of their own micro-batch, which `Trainer` takes
+    for a sum over them / `num_items_in_batch`. That it becomes by the factor: active labels / `num_items_in_batch`.
+    """
+    if labels is None or num_items_in_batch is None or type(plain_model(model)).__name__ not in _SEQ2SEQ:
+        return None
+    return (labels != -100).sum() / num_items_in_batch
 
 
 def _summed(logits: Tensor, labels: Tensor, config: Any, label_smoothing: float) -> tuple[Tensor, Tensor]:

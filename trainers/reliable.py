@@ -16,7 +16,7 @@ from .checkpoints import (
     remove_checkpoint,
     rotate_finished,
 )
-from .losses import classification_loss
+from .losses import classification_loss, share_of_batch
 
 
 class ReliableTrainer(Trainer):
@@ -27,7 +27,8 @@ class ReliableTrainer(Trainer):
     - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
       incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.
     - A resumed run stops early where the uninterrupted one would: `EarlyStoppingCallback` keeps its patience.
-    - Classification heads get the loss of `tithe.trainers.losses` unless `compute_loss_func` is given.
+    - Classification heads and those of encoder-decoders get the loss of `tithe.trainers.losses` unless
+      `compute_loss_func` is given.
     - Evaluation keeps a classifier's logits, and not the hidden states that some return beside them.
     - A loss that is not finite ends training before it reaches the weights, unless `logging_nan_inf_filter` is off or
       training runs in fp16, whose scaler expects overflows.
@@ -132,6 +133,21 @@ class ReliableTrainer(Trainer):
         if self._is_classifier and isinstance(logits, tuple):
             logits = logits[0]
         return loss, logits, labels
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        factor = None
+        if self.compute_loss_func is None and self.label_smoother is None and self.args.n_gpu <= 1:
+            factor = share_of_batch(self.model, inputs.get("labels"), num_items_in_batch)
+        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if factor is None:
+            return found
+        return (found[0] * factor, found[1]) if return_outputs else found * factor
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None

@@ -1,8 +1,11 @@
 """The loss against its formula in NumPy, and against the heads' own mean where both are right."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import (
     BertConfig,
     BertForMultipleChoice,
@@ -10,8 +13,9 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
-from tithe.trainers import classification_loss
+from tithe.trainers import classification_loss, losses
 
 
 def cross_entropy(logits, labels, smoothing=0.0):
@@ -82,3 +86,15 @@ def test_choices():
     logits, labels = rng.normal(size=(5, 4)), rng.integers(0, 4, 5)
     found = loss({"logits": torch.tensor(logits)}, torch.tensor(labels), num_items_in_batch=torch.tensor(20))
     assert found.item() == pytest.approx(cross_entropy(logits, labels).sum() / 20, rel=1e-6)
+
+
+def test_which_heads_of_encoder_decoders_return_a_mean():
+    """Those that call `loss_function` hand it `num_items_in_batch`; of text to text, all others are corrected."""
+    found = set()
+    for names in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
+        for name in [names] if isinstance(names, str) else names:
+            head = getattr(transformers, name)
+            source = inspect.getsource(head.forward)
+            if "loss_function(" not in source and "input_features" not in source:  # those are of sounds
+                found.add(name)
+    assert found == losses._SEQ2SEQ
