@@ -199,6 +199,15 @@ class PTSeq2SeqTrainer(ReliableTrainer, Seq2SeqTrainer):
             if dataset is not None and hasattr(dataset, "__len__"):
                 check_rows(dataset, name, room)
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As the parent's, over each row once.
+
+        `Seq2SeqTrainer` gathers what the processes generated without dropping the rows that filled up the last batch,
+        so that predictions, and the scores made of them, have some rows twice.
+        """
+        self.gather_function = self.accelerator.gather_for_metrics
+        return super().evaluation_loop(*args, **kwargs)
+
     def _before_training(self, checkpoint: Path | None) -> None:
         super()._before_training(checkpoint)
         self._check()
