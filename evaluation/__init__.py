@@ -28,6 +28,7 @@ from .entity_errors import entity_errors, match_entities, token_confusion, token
 from .entity_page import TaggedSentence, entity_page
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
 from .files import atomic_path, to_plain, write_atomic, write_json_lines
+from .generation_metrics import GENERATION_METRICS, generation_metrics, metric_signatures
 from .label_curves import LabelCurve, label_curves, labels_to_reach
 from .memory import PeakMemory
 from .metrics import (
@@ -50,10 +51,12 @@ __all__ = [
     "BASELINE",
     "COMPARED_METRICS",
     "FULL",
+    "GENERATION_METRICS",
     "ClassificationMetrics",
     "ComparedRun",
     "Difference",
     "EntityMetrics",
+    "LabelCurve",
     "PeakMemory",
     "Section",
     "SplitPredictions",
@@ -76,10 +79,10 @@ __all__ = [
     "entity_table",
     "environment",
     "expected_calibration_error",
+    "generation_metrics",
+    "inference_speed",
     "jaccard",
     "keep_predictions",
-    "inference_speed",
-    "LabelCurve",
     "label_curves",
     "labels_to_reach",
     "learning_curve",
@@ -87,6 +90,7 @@ __all__ = [
     "markdown_table",
     "match_entities",
     "mean_overlaps",
+    "metric_signatures",
     "model_card",
     "overlap_matrix",
     "paired_difference",
