@@ -115,7 +115,7 @@ def _rouge(predictions: Texts, references: Sequence[Texts]) -> dict[str, float]:
 
     names = ("rouge1", "rouge2", "rougeL")
     scorer = RougeScorer(list(names), tokenizer=_Words())
-    found = {name: [] for name in names}
+    found: dict[str, list[float]] = {name: [] for name in names}
     for text, given in zip(predictions, references, strict=True):
         scored = [scorer.score(reference, text) for reference in given]
         for name in names:

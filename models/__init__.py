@@ -9,6 +9,7 @@ from .factorized import (
     factorize_embeddings,
     merge_embeddings,
 )
+from .generation import generate_predictions
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
 from .lora_prompt import add_lora_and_prompt, guard_4bit, load_lora_and_prompt, merge, prompt_weights
 from .passes import evaluating, rng_neutral
@@ -41,6 +42,7 @@ __all__ = [
     "export_plain",
     "factorize_embeddings",
     "freeze",
+    "generate_predictions",
     "guard_4bit",
     "head_parameters",
     "load_lora_and_prompt",

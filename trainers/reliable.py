@@ -128,7 +128,7 @@ class ReliableTrainer(Trainer):
         stopping = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
         return any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping)
 
-    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, Any, Any]:
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
         loss, logits, labels = super().prediction_step(*args, **kwargs)
         if self._is_classifier and isinstance(logits, tuple):
             logits = logits[0]

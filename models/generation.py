@@ -1,0 +1,132 @@
+"""Texts from a generating model, for many inputs: batched by length, and kept as they come."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from .passes import evaluating, rng_neutral
+from .structure import plain_model
+
+
+def generate_predictions(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Sequence[str],
+    path: str | Path | None = None,
+    *,
+    batch_size: int = 16,
+    max_length: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    **generation: Any,
+) -> list[str]:
+    """The texts that `model` generates for `inputs`, in their order.
+
+    Inputs of like length share a batch. With a `path`, each text is appended to it as soon as it is there, one JSON
+    object a line (`key`, `row`, `input`, `prediction`); called again, what the file has is not generated again. A key
+    is a hash of the input and of all that the text depends on besides the weights, so that one file may hold several
+    settings; of another model's texts keep another file. Sampling is seeded batch by batch: a call that was
+    interrupted leads to the same texts as one that was not.
+
+    Args:
+        model: an encoder-decoder or causal model, with a soft prompt or without, on any device; left in its mode.
+        tokenizer: its own. For a causal model inputs are padded on the left, whatever its `padding_side`.
+        path: a JSON Lines file.
+        batch_size: inputs a batch.
+        max_length: longest input in tokens; what is longer is cut.
+        seed: of what is sampled.
+        progress: whether to show a progress bar.
+        generation: as `model.generate` takes it: `max_new_tokens`, `num_beams`, `do_sample`, `temperature`, …
+
+    Raises:
+        ValueError: the tokenizer has no padding token, or the file has lines that are no JSON, other than the last.
+    """
+    if tokenizer.pad_token_id is None:
+        raise ValueError("`tokenizer` has no padding token: set `tokenizer.pad_token`, such as to `eos_token`")
+    config: Any = plain_model(model).config
+    side = tokenizer.padding_side if config.is_encoder_decoder else "left"
+    settings = {"max_length": max_length, **generation}
+    if generation.get("do_sample"):
+        settings |= {"batch_size": batch_size, "seed": seed}
+    keys = _keys(inputs, settings)
+    done = {} if path is None else _read(Path(path))
+    cut = {"truncation": max_length is not None, "max_length": max_length}
+    encoded = tokenizer(list(inputs), **cut)["input_ids"] if len(inputs) else []
+    order = np.argsort([-len(ids) for ids in encoded], kind="stable").tolist()  # first what needs the most memory
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    wanted = [batch for batch in batches if any(keys[row] not in done for row in batch)]
+    with evaluating(model), torch.no_grad():
+        for batch in tqdm(wanted, "Generating", disable=not progress):
+            ids = [encoded[row] for row in batch]
+            padded = tokenizer.pad({"input_ids": ids}, padding_side=side, return_tensors="pt")
+            texts = _generate(model, tokenizer, padded, (seed, min(batch)), generation)
+            entries = [
+                {"key": keys[row], "row": row, "input": inputs[row], "prediction": text}
+                for row, text in zip(batch, texts, strict=True)
+                if keys[row] not in done
+            ]
+            done |= {entry["key"]: entry["prediction"] for entry in entries}
+            if path is not None:
+                _append(Path(path), entries)
+    return [done[key] for key in keys]
+
+
+def _generate(
+    model: Any, tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any], seed: tuple[int, int], generation: Any
+) -> list[str]:
+    device = plain_model(model).device
+    inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+    with rng_neutral():
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        ids = model.generate(**inputs, **generation)
+    config: Any = plain_model(model).config
+    if not config.is_encoder_decoder:
+        ids = ids[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def _keys(inputs: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """Of each input; equal inputs are told apart by their number, since sampling may give each another text."""
+    stem = json.dumps({name: str(value) for name, value in settings.items()}, sort_keys=True)
+    seen: dict[str, int] = {}
+    keys = []
+    for text in inputs:
+        seen[text] = seen.get(text, -1) + 1
+        keys.append(hashlib.sha256(f"{stem}\x1f{seen[text]}\x1f{text}".encode()).hexdigest()[:24])
+    return keys
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Key → text of the lines there are; a last one that was cut off is taken away."""
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with open(path, "r+b") as file:
+            file.truncate(len(whole))
+    found = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            found[entry["key"]] = entry["prediction"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: line {number} is no prediction: {line[:60]!r}; move the file away") from error
+    return found
+
+
+def _append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        file.flush()
+        os.fsync(file.fileno())
