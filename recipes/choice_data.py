@@ -16,7 +16,7 @@ from tithe.recipes.data_arguments import DataArguments
 from tithe.recipes.labels import rows_of
 from tithe.recipes.readers import Columns, DataError
 from tithe.recipes.sources import read_tables
-from tithe.recipes.splits import SPLITS, SplitRows, count_duplicates, make_missing, stratified_sample
+from tithe.recipes.splits import SPLITS, SplitRows, finish_splits
 
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -84,19 +84,10 @@ def load_choices(args: LoopDataArguments) -> ClassificationData:
     """
     name, tables = read_tables(args, choice_columns(args))
     splits = {split: _checked(tables[split], split, args) for split in SPLITS if split in tables}
-    report: dict[str, Any] = {"made": [split for split in SPLITS if split not in splits]}
     counts = {len(row) for rows in splits.values() for row in rows.table["choices"].to_pylist()}
     if len(counts) > 1:
         raise DataError(f"questions have {sorted(counts)} choices; all must have the same number")
-    make_missing(splits, args)
-    hashes = {split: splits[split].hashes for split in SPLITS}
-    report["duplicates"] = count_duplicates(hashes, splits["train"].labels)
-    for number, split in enumerate(SPLITS):
-        limit = args.max_train_samples if split == "train" else args.max_eval_samples
-        if limit is not None and limit < len(splits[split].labels):
-            rng = np.random.default_rng([args.split_seed, 10 + number])
-            splits[split] = splits[split].rows(stratified_sample(splits[split].labels, limit, rng))
-    return _mapped(splits, counts.pop(), name, report)
+    return _mapped(splits, counts.pop(), name, finish_splits(splits, args))
 
 
 def _checked(table: pa.Table, split: str, args: LoopDataArguments) -> SplitRows:

@@ -15,7 +15,7 @@ from tithe.recipes.caching import cache_dir, memory_mapped
 from tithe.recipes.data_arguments import DataArguments
 from tithe.recipes.labels import class_names, encode_labels, rows_of
 from tithe.recipes.readers import Columns, DataError
-from tithe.recipes.splits import SPLITS, SplitRows, count_duplicates, distinct_rows, make_missing, stratified_sample
+from tithe.recipes.splits import SPLITS, SplitRows, finish_splits
 
 
 _BATCH_ROWS = 10_000
@@ -59,15 +59,7 @@ def assemble(tables: Mapping[str, pa.Table], columns: Columns, name: str, args: 
         split: SplitRows(_texts(table, columns), _row_hashes(table, columns), labels[split])
         for split, table in tables.items()
     }
-    made = [split for split in SPLITS if split not in splits]
-    make_missing(splits, args)
-    duplicates = _count_and_deduplicate(splits, args.deduplicate)
-    for number, split in enumerate(SPLITS):
-        limit = args.max_train_samples if split == "train" else args.max_eval_samples
-        if limit is not None and limit < len(splits[split].labels):
-            rng = np.random.default_rng([args.split_seed, 10 + number])
-            splits[split] = splits[split].rows(stratified_sample(splits[split].labels, limit, rng))
-    return _result(splits, id2label, name, {"duplicates": duplicates, "made": made})
+    return _result(splits, id2label, name, finish_splits(splits, args))
 
 
 def text_table(table: pa.Table, what: str, columns: Columns) -> pa.Table:
@@ -102,17 +94,6 @@ def _row_hashes(table: pa.Table, columns: Columns) -> np.ndarray:
             hashes[start + offset] = int.from_bytes(digest, "little")
         start += len(batch)
     return hashes
-
-
-def _count_and_deduplicate(splits: dict[str, SplitRows], remove: bool) -> dict[str, int]:
-    hashes = {split: splits[split].hashes for split in SPLITS}
-    train = splits["train"]
-    counts = count_duplicates(hashes, train.labels)
-    if remove:
-        splits["train"] = train.rows(distinct_rows(hashes, train.labels))
-        if not len(splits["train"].labels):
-            raise DataError("`--deduplicate` leaves nothing of train: every text repeats or occurs in another split")
-    return {**counts, "removed": len(train.labels) - len(splits["train"].labels)}
 
 
 def _result(

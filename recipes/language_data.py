@@ -18,7 +18,7 @@ from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.harvest import harvest
 from tithe.recipes.readers import Columns, DataError
 from tithe.recipes.sources import read_tables
-from tithe.recipes.splits import SPLITS, SplitRows, count_duplicates, distinct_rows, make_missing, stratified_sample
+from tithe.recipes.splits import SPLITS, SplitRows, finish_splits
 
 
 @dataclass
@@ -102,19 +102,7 @@ def _assembled(tables: Mapping[str, pa.Table], column: str, name: str, args: Lan
         if not texts:
             raise DataError(f"{split} is empty: it has no text in column {column!r}")
         splits[split] = _rows(texts)
-    report["made"] = [split for split in SPLITS if split not in splits]
-    make_missing(splits, args)
-    hashes, train = {split: splits[split].hashes for split in SPLITS}, splits["train"]
-    report["duplicates"] = count_duplicates(hashes, train.labels)
-    if args.deduplicate:
-        splits["train"] = train.rows(distinct_rows(hashes, train.labels))
-        if not len(splits["train"].labels):
-            raise DataError("`--deduplicate` leaves nothing of train: every text repeats or occurs in another split")
-    for number, split in enumerate(SPLITS):
-        limit = args.max_train_samples if split == "train" else args.max_eval_samples
-        if limit is not None and limit < len(splits[split].labels):
-            rng = np.random.default_rng([args.split_seed, 10 + number])
-            splits[split] = splits[split].rows(stratified_sample(splits[split].labels, limit, rng))
+    report |= finish_splits(splits, args)
     digest = hashlib.sha256()
     for split in SPLITS:
         digest.update(f"{split}:{len(splits[split].labels)}".encode() + splits[split].hashes.tobytes())

@@ -1,7 +1,8 @@
 """Row arithmetic on labels and text hashes: stratified subsets, splits that no text straddles, duplicates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +73,38 @@ def make_missing(splits: dict[str, SplitRows], args: SourceArguments) -> None:
             )
         splits[split], splits["train"] = train.rows(mask), train.rows(~mask)
         remaining -= fraction
+
+
+def finish_splits(
+    splits: dict[str, SplitRows], args: SourceArguments, answers: Callable[[SplitRows], np.ndarray] | None = None
+) -> dict[str, Any]:
+    """Make the splits that are missing, count duplicates, remove and subset as `args` say, all in place.
+
+    Args:
+        answers: gives an integer per row; rows of equal text conflict where these differ. Default: their classes.
+
+    Returns:
+        `made`, the splits that were made from train, and `duplicates`, counted before any of them was removed.
+
+    Raises:
+        DataError: in one line.
+    """
+    made = [split for split in SPLITS if split not in splits]
+    make_missing(splits, args)
+    hashes, train = {split: splits[split].hashes for split in SPLITS}, splits["train"]
+    told = train.labels if answers is None else answers(train)
+    duplicates = count_duplicates(hashes, told)
+    if args.deduplicate:
+        splits["train"] = train.rows(distinct_rows(hashes, told))
+        if not len(splits["train"].labels):
+            raise DataError("`--deduplicate` leaves nothing of train: every text repeats or occurs in another split")
+    duplicates["removed"] = len(train.labels) - len(splits["train"].labels)
+    for number, split in enumerate(SPLITS):
+        limit = args.max_train_samples if split == "train" else args.max_eval_samples
+        if limit is not None and limit < len(splits[split].labels):
+            rng = np.random.default_rng([args.split_seed, 10 + number])
+            splits[split] = splits[split].rows(stratified_sample(splits[split].labels, limit, rng))
+    return {"made": made, "duplicates": duplicates}
 
 
 def count_duplicates(hashes: Mapping[str, np.ndarray], train_labels: np.ndarray) -> dict[str, int]:

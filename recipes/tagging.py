@@ -16,7 +16,7 @@ from tithe.recipes.caching import cache_dir, memory_mapped
 from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.labels import class_names
 from tithe.recipes.readers import Columns, DataError
-from tithe.recipes.splits import SPLITS, SplitRows, count_duplicates, distinct_rows, make_missing, stratified_sample
+from tithe.recipes.splits import SPLITS, SplitRows, finish_splits
 from tithe.trainers.tag_schemes import check_bio, detect_scheme, split_tag, to_iob2
 
 
@@ -83,14 +83,8 @@ def assemble_tagging(
     report["misaligned"] = {split: check.misaligned for split, check in checks.items()}
     report["misaligned_examples"] = {split: str(check) for split, check in checks.items() if check.misaligned}
     splits = {split: _encoded(pairs, names) for split, pairs in rows.items()}
-    report["made"] = [split for split in SPLITS if split not in splits]
-    make_missing(splits, args)
-    report["duplicates"] = _count_and_deduplicate(splits, args.deduplicate)
-    for number, split in enumerate(SPLITS):
-        limit = args.max_train_samples if split == "train" else args.max_eval_samples
-        if limit is not None and limit < len(splits[split].labels):
-            rng = np.random.default_rng([args.split_seed, 10 + number])
-            splits[split] = splits[split].rows(stratified_sample(splits[split].labels, limit, rng))
+    # Texts conflict where the same words carry other labels.
+    report |= finish_splits(splits, args, lambda train: _hashes(train.table["labels"].to_pylist()))
     return _result(splits, names, name, report)
 
 
@@ -173,19 +167,6 @@ def _hashes(rows: Any) -> np.ndarray:
     """64 bits of a hash of each row of texts or numbers."""
     digests = (hashlib.blake2b("\x1f".join(map(str, row)).encode(), digest_size=8).digest() for row in rows)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
-
-
-def _count_and_deduplicate(splits: dict[str, SplitRows], remove: bool) -> dict[str, int]:
-    hashes = {split: splits[split].hashes for split in SPLITS}
-    train = splits["train"]
-    # texts "conflict" here where the same words carry other labels
-    labels = _hashes(train.table["labels"].to_pylist())
-    counts = count_duplicates(hashes, labels)
-    if remove:
-        splits["train"] = train.rows(distinct_rows(hashes, labels))
-        if not len(splits["train"].labels):
-            raise DataError("`--deduplicate` leaves nothing of train: every text repeats or occurs in another split")
-    return {**counts, "removed": len(labels) - len(splits["train"].labels)}
 
 
 def _result(splits: Mapping[str, SplitRows], names: list[str], name: str, report: dict[str, Any]) -> TaggingData:
