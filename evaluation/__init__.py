@@ -28,7 +28,7 @@ from .entity_errors import entity_errors, match_entities, token_confusion, token
 from .entity_page import TaggedSentence, entity_page
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
 from .files import atomic_path, to_plain, write_atomic, write_json_lines
-from .generation_metrics import GENERATION_METRICS, generation_metrics, metric_signatures
+from .generation_metrics import GENERATION_METRICS, LANGUAGES, generation_metrics, metric_signatures
 from .label_curves import LabelCurve, label_curves, labels_to_reach
 from .memory import PeakMemory
 from .metrics import (
@@ -52,6 +52,7 @@ __all__ = [
     "COMPARED_METRICS",
     "FULL",
     "GENERATION_METRICS",
+    "LANGUAGES",
     "ClassificationMetrics",
     "ComparedRun",
     "Difference",

@@ -27,6 +27,7 @@ def generate_predictions(
     max_length: int | None = None,
     seed: int = 0,
     progress: bool = True,
+    append: bool = True,
     **generation: Any,
 ) -> list[str]:
     """The texts that `model` generates for `inputs`, in their order.
@@ -45,6 +46,7 @@ def generate_predictions(
         max_length: longest input in tokens; what is longer is cut.
         seed: of what is sampled.
         progress: whether to show a progress bar.
+        append: whether to write to `path`, or only to read what is there: of several processes that all generate, one.
         generation: as `model.generate` takes it: `max_new_tokens`, `num_beams`, `do_sample`, `temperature`, …
 
     Raises:
@@ -58,7 +60,7 @@ def generate_predictions(
     if generation.get("do_sample"):
         settings |= {"batch_size": batch_size, "seed": seed}
     keys = _keys(inputs, settings)
-    done = {} if path is None else _read(Path(path))
+    done = {} if path is None else _read(Path(path), mend=append)
     cut = {"truncation": max_length is not None, "max_length": max_length}
     encoded = tokenizer(list(inputs), **cut)["input_ids"] if len(inputs) else []
     order = np.argsort([-len(ids) for ids in encoded], kind="stable").tolist()  # first what needs the most memory
@@ -75,7 +77,7 @@ def generate_predictions(
                 if keys[row] not in done
             ]
             done |= {entry["key"]: entry["prediction"] for entry in entries}
-            if path is not None:
+            if path is not None and append:
                 _append(Path(path), entries)
     return [done[key] for key in keys]
 
@@ -105,13 +107,13 @@ def _keys(inputs: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
     return keys
 
 
-def _read(path: Path) -> dict[str, str]:
-    """Key → text of the lines there are; a last one that was cut off is taken away."""
+def _read(path: Path, mend: bool) -> dict[str, str]:
+    """Key → text of the lines there are; a last one that was cut off does not count, and goes if we `mend`."""
     if not path.exists():
         return {}
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
+    if mend and len(whole) < len(content):
         with open(path, "r+b") as file:
             file.truncate(len(whole))
     found = {}

@@ -11,6 +11,7 @@ RECIPES = {
     "distill_ner": "a tagger fine-tuned, its embeddings factorised, a student of at most 20M parameters distilled",
     "evaluate_model": "metrics and figures of any saved classifier",
     "expert_loop": "a student that asks for labels, taught by an ensemble, beside the same one with all labels",
+    "prompt_tune": "LoRA and a soft prompt of a seq2seq model, together or alone; BLEU, chrF, ROUGE, METEOR",
     "label": "fill in the queries of an expert loop at the terminal",
 }
 

@@ -147,7 +147,7 @@ class StageRunner(ABC):
         seconds = time.perf_counter() - start
         trainer.save_model()
         notes: dict[str, Any] = {"epochs": trainer.args.num_train_epochs, "learning_rate": trainer.args.learning_rate}
-        if trainer.teacher_cache_bytes is not None:
+        if isinstance(trainer, DistillationTrainer) and trainer.teacher_cache_bytes is not None:
             notes["teacher_cache_bytes"] = trainer.teacher_cache_bytes
         notes |= untrained | self._trained(trainer, rows, folder)
         model: Any = trainer.accelerator.unwrap_model(trainer.model)

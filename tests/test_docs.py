@@ -12,7 +12,15 @@ from accelerate.commands.config.config_args import load_config_from_file
 from transformers.modeling_utils import unwrap_model
 
 import tithe
-from tithe.recipes import compare_strategies, data_selection, distill_lm, distill_ner, evaluate_model, expert_loop
+from tithe.recipes import (
+    compare_strategies,
+    data_selection,
+    distill_lm,
+    distill_ner,
+    evaluate_model,
+    expert_loop,
+    prompt_tune,
+)
 
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +36,7 @@ PARSERS = {
     "compare_strategies": compare_strategies.parse,
     "data_selection": data_selection.parse,
     "evaluate_model": evaluate_model.parse,
+    "prompt_tune": prompt_tune.parse,
 }
 
 

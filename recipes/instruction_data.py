@@ -1,0 +1,156 @@
+"""Instructions, inputs and outputs: what a sequence-to-sequence recipe trains on, from any source."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Features, Value
+
+from tithe.evaluation import LANGUAGES
+from tithe.recipes.caching import cache_dir, memory_mapped
+from tithe.recipes.corpus import CORPUS_NAME, MIN_WORDS, hash_of, split_of
+from tithe.recipes.data_arguments import SourceArguments
+from tithe.recipes.harvest import harvest
+from tithe.recipes.labels import rows_of
+from tithe.recipes.readers import Columns, DataError
+from tithe.recipes.sources import read_tables
+from tithe.recipes.splits import SPLITS, SplitRows, finish_splits
+
+
+API_INSTRUCTION = "Say in a sentence what this does."
+NONE = "none"
+
+
+@dataclass
+class InstructionArguments(SourceArguments):
+    """Where the rows come from, which columns count, and how long they may be."""
+
+    instruction_column: str = field(
+        default="instruction", metadata={"help": f"Column of the instruction; `{NONE}` if there is no such column."}
+    )
+    input_column: str = field(
+        default="input",
+        metadata={"help": f"Column of what the instruction is about, cells may be empty; `{NONE}` if there is none."},
+    )
+    output_column: str = field(default="output", metadata={"help": "Column of the text to write."})
+    max_input_length: int = field(
+        default=100, metadata={"help": "Tokens of instruction and input; longer ones are cut at their end."}
+    )
+    max_output_length: int = field(
+        default=200, metadata={"help": "Tokens of an output: longer ones are cut, and no longer ones are generated."}
+    )
+    language: str = field(
+        default="en", metadata={"help": "Language of the outputs, such as `en` or `ru`: METEOR stems its words."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.columns:
+            raise ValueError(f"`instruction_column` and `input_column` cannot both be `{NONE}`")
+        if len({*self.columns, self.output_column}) <= len(self.columns):
+            raise ValueError("`instruction_column`, `input_column` and `output_column` must be different columns")
+        for name in ("max_input_length", "max_output_length"):
+            if getattr(self, name) < 8:
+                raise ValueError(f"`{name}` must be at least 8 tokens, got {getattr(self, name)}")
+        if self.language.lower() not in {*LANGUAGES, *LANGUAGES.values()}:
+            raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}; got {self.language!r}")
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that make the source, in order."""
+        return [name for name in (self.instruction_column, self.input_column) if name != NONE]
+
+
+@dataclass(frozen=True)
+class InstructionData:
+    """Three memory-mapped splits with the columns `source` and `target`.
+
+    `fingerprint` is a hash of the texts and their order; `report` has `rows` per split, `made` and `duplicates`, as
+    `tithe.recipes.splits.finish_splits` gives them: rows of one source and several targets are `conflicting`.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    name: str
+    fingerprint: str
+    report: dict[str, Any]
+
+
+def load_instruction_data(args: InstructionArguments) -> InstructionData:
+    """Train, validation and test as `args` say; with no data named, signatures and summaries of the embedded corpus.
+
+    Raises `DataError`, `FileNotFoundError` or `ImportError` (a missing extra), each in one line.
+
+    >>> import json, pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "rows.jsonl")
+    >>> rows = [{"instruction": "Add.", "input": f"{n} + 1", "output": str(n + 1)} for n in range(20)]
+    >>> _ = path.write_text("\\n".join(map(json.dumps, rows)))
+    >>> data = load_instruction_data(InstructionArguments(train_file=str(path)))
+    >>> data.report["rows"], data.train[0]["source"].splitlines()[0]
+    ({'train': 16, 'validation': 2, 'test': 2}, 'Add.')
+    """
+    if args.train_file is None and args.dataset in (None, CORPUS_NAME):
+        return _assembled(api_instruction_tables(harvest()), CORPUS_NAME, args)
+    name, tables = read_tables(args, Columns([*args.columns, args.output_column], None))
+    return _assembled({split: _joined(table, split, args) for split, table in tables.items()}, name, args)
+
+
+def api_instruction_tables(records: pa.Table) -> dict[str, pa.Table]:
+    """Write the summary of a function from its signature: each summary once, by the hash of its words."""
+    rows: dict[str, tuple[str, str]] = {}
+    columns = (records[name].to_pylist() for name in ("module", "qualname", "signature", "text"))
+    for module, qualname, signature, text in zip(*columns, strict=True):
+        if len(re.findall(r"[^\W\d_]+", text)) >= MIN_WORDS:
+            owner = ".".join([module, *qualname.split(".")[:-1]])
+            key = " ".join(re.findall(r"\w+", text.lower()))
+            rows.setdefault(key, (f"{API_INSTRUCTION}\n{owner}: {signature}", text))
+    splits: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
+    for number, row in sorted((hash_of(key), row) for key, row in rows.items()):
+        splits[split_of(number)].append(row)
+    return {split: _table(*zip(*found, strict=True)) for split, found in splits.items() if found}
+
+
+def _table(sources: Any, targets: Any) -> pa.Table:
+    return pa.table({"source": pa.array(sources, pa.large_string()), "target": pa.array(targets, pa.large_string())})
+
+
+def _joined(table: pa.Table, split: str, args: InstructionArguments) -> pa.Table:
+    """Source and target of each row; a `DataError` where one of them is empty."""
+    if not len(table):
+        raise DataError(f"{split} is empty: it has no rows")
+    parts = zip(*(table[name].to_pylist() for name in args.columns), strict=True)
+    sources = ["\n".join(part.strip() for part in row if part and part.strip()) for row in parts]
+    targets = [(text or "").strip() for text in table[args.output_column].to_pylist()]
+    for texts, what in ((sources, "have neither instruction nor input"), (targets, "have an empty target")):
+        bad = np.array([not text for text in texts])
+        if bad.any():
+            raise DataError(f"{split}: {bad.sum()} of {len(bad)} rows {what} ({rows_of(bad)})")
+    return _table(sources, targets)
+
+
+def _assembled(tables: Mapping[str, pa.Table], name: str, args: InstructionArguments) -> InstructionData:
+    splits = {split: _rows(tables[split]) for split in SPLITS if split in tables}
+    report = finish_splits(splits, args, lambda train: _hashes(train.table["target"].to_pylist()))
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        targets = _hashes(splits[split].table["target"].to_pylist())
+        digest.update(f"{split}:{len(targets)}".encode() + splits[split].hashes.tobytes() + targets.tobytes())
+    fingerprint = digest.hexdigest()[:32]
+    text = Value("large_string")
+    features, folder = Features({"source": text, "target": text}), cache_dir() / "instructions" / fingerprint
+    mapped = {split: memory_mapped(splits[split].table, features, folder, split) for split in SPLITS}
+    rows = {split: len(mapped[split]) for split in SPLITS}
+    return InstructionData(**mapped, name=name, fingerprint=fingerprint, report={"rows": rows, **report})
+
+
+def _rows(table: pa.Table) -> SplitRows:
+    return SplitRows(table, _hashes(table["source"].to_pylist()), np.zeros(len(table), dtype=np.int64))
+
+
+def _hashes(texts: list[str]) -> np.ndarray:
+    return np.array([hash_of(text) for text in texts], dtype=np.uint64)

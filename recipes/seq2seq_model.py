@@ -1,0 +1,149 @@
+"""The base of a prompt-tuning recipe: an encoder-decoder loaded from anywhere, or a small one made of nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    set_seed,
+)
+
+
+DEFAULT_SEQ2SEQ_MODEL = "google/flan-t5-small"
+SMALL = "small"
+VOCABULARY, WIDTH, LAYERS, LONGEST = 6000, 128, 3, 512
+_PAD, _END = "<pad>", "</s>"
+_DROPPED = 0.35  # share of the words that the small base learns to put back
+
+
+@dataclass
+class Seq2SeqModelArguments:
+    """Which base is adapted, and in what precision it is held."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Hub id or folder of an encoder-decoder. `{SMALL}` builds a T5 of 2M parameters and a tokenizer "
+            "from the training texts, and first trains all of it to put dropped words back into the outputs. Default: "
+            f"`{SMALL}` on the embedded corpus, else `{DEFAULT_SEQ2SEQ_MODEL}`."
+        },
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the hub model."})
+    load_in_8bit: bool = field(default=False, metadata={"help": "Hold the base in 8 bits (bitsandbytes)."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "Hold the base in 4 bits, nf4 (bitsandbytes)."})
+
+    def __post_init__(self) -> None:
+        if self.load_in_8bit and self.load_in_4bit:
+            raise ValueError("`load_in_8bit` and `load_in_4bit` exclude each other")
+        if self.quantised and self.model_name_or_path == SMALL:
+            raise ValueError(f"the `{SMALL}` base is trained first, which a quantised one cannot be")
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the base is held in 8 or 4 bits."""
+        return self.load_in_8bit or self.load_in_4bit
+
+
+def load_base(args: Seq2SeqModelArguments, source: str | Path, cpu: bool) -> PreTrainedModel:
+    """The base at `source`, in the precision that `args` say; a `ValueError`, in one line, where it cannot be had."""
+    options: dict[str, Any] = {"revision": args.model_revision}
+    if args.quantised:
+        options["quantization_config"] = _quantisation(args)
+        options["device_map"] = "cpu" if cpu else {"": torch.cuda.current_device()}
+    try:
+        return AutoModelForSeq2SeqLM.from_pretrained(str(source), **options)
+    except ImportError as error:
+        raise ValueError('8 and 4 bits need bitsandbytes: pip install "tithe[quantization]"') from error
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"`model_name_or_path` {source} could not be loaded as an encoder-decoder: {reason}"
+        ) from error
+
+
+def _quantisation(args: Seq2SeqModelArguments) -> BitsAndBytesConfig:
+    if args.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def load_tokenizer(source: str | Path, revision: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer at `source`; a `ValueError`, in one line, where there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(str(source), revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"`model_name_or_path` {source} has no tokenizer that could be loaded: {reason}") from error
+
+
+def build_small_base(folder: Path, texts: Sequence[str], seed: int) -> None:
+    """Write a byte-level tokenizer trained on `texts` and a T5 of 3 + 3 layers × 128 with random weights."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=[_PAD, _END],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    core.post_processor = processors.TemplateProcessing(single=f"$A {_END}", special_tokens=[(_END, 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, model_max_length=LONGEST, eos_token=_END, pad_token=_PAD
+    )
+    tokenizer.save_pretrained(folder)
+    set_seed(seed)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=WIDTH,
+        d_kv=WIDTH // 4,
+        d_ff=3 * WIDTH,
+        num_layers=LAYERS,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.05,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    config.decoder_start_token_id = 0
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+
+
+def with_words_dropped(texts: Sequence[str], seed: int) -> Dataset:
+    """Rows `source` → `target`, of which the source lacks about a third of the words: for a base of random weights."""
+
+    def rows() -> Iterator[dict[str, str]]:
+        rng = np.random.default_rng(seed)
+        for text in texts:
+            words = text.split()
+            kept = rng.random(len(words)) >= _DROPPED
+            yield {"source": " ".join(w for w, keep in zip(words, kept, strict=True) if keep), "target": text}
+
+    return Dataset.from_list(list(rows()))
+
+
+def tokenised(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_input: int, max_output: int) -> Dataset:
+    """`rows` with `input_ids`, `attention_mask` and `labels` beside `source` and `target`."""
+
+    def encode(batch: dict[str, list[str]]) -> dict[str, Any]:
+        found = tokenizer(batch["source"], truncation=True, max_length=max_input)
+        labels = tokenizer(text_target=batch["target"], truncation=True, max_length=max_output)
+        return {name: found[name] for name in ("input_ids", "attention_mask")} | {"labels": labels["input_ids"]}
+
+    return rows.map(encode, batched=True, desc="Tokenising")
