@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -18,17 +17,16 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     set_seed,
 )
 
+from tithe.recipes.byte_tokenizer import train_byte_tokenizer
 from tithe.recipes.caching import built_once
 
 
 DEFAULT_LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M"
 SMALL = "small"
 VOCABULARY, WIDTH, LAYERS, LONGEST = 8000, 128, 4, 512
-_END, _PAD = "<|endoftext|>", "<|padding|>"
 
 
 @dataclass
@@ -78,7 +76,7 @@ def open_language_model(
 
 def build_small_language_model(folder: Path, texts: Sequence[str], seed: int) -> None:
     """Write a byte-level tokenizer trained on `texts` and a Llama of 4 layers × 128 with tied embeddings."""
-    tokenizer = train_byte_tokenizer(texts)
+    tokenizer = train_byte_tokenizer(texts, VOCABULARY, LONGEST)
     tokenizer.save_pretrained(folder)
     set_seed(seed)
     config = LlamaConfig(
@@ -95,23 +93,6 @@ def build_small_language_model(folder: Path, texts: Sequence[str], seed: int) ->
         pad_token_id=tokenizer.pad_token_id,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-
-
-def train_byte_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE that loses nothing: what it decodes is the text, blanks included, as generation needs it."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[_END, _PAD],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, model_max_length=LONGEST, eos_token=_END, bos_token=_END, pad_token=_PAD
-    )
 
 
 def token_sums(logits: Any, labels: Tensor) -> Tensor:

@@ -8,24 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
     set_seed,
 )
 
+from tithe.recipes.byte_tokenizer import train_byte_tokenizer
+
 
 DEFAULT_SEQ2SEQ_MODEL = "google/flan-t5-small"
 SMALL = "small"
 VOCABULARY, WIDTH, LAYERS, LONGEST = 6000, 128, 3, 512
-_PAD, _END = "<pad>", "</s>"
 _DROPPED = 0.35  # share of the words that the small base learns to put back
 
 
@@ -91,22 +90,7 @@ def load_tokenizer(source: str | Path, revision: str | None) -> PreTrainedTokeni
 
 def build_small_base(folder: Path, texts: Sequence[str], seed: int) -> None:
     """Write a byte-level tokenizer trained on `texts` and a T5 of 3 + 3 layers × 128 with random weights."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=VOCABULARY,
-            special_tokens=[_PAD, _END],
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        ),
-    )
-    core.post_processor = processors.TemplateProcessing(single=f"$A {_END}", special_tokens=[(_END, 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, model_max_length=LONGEST, eos_token=_END, pad_token=_PAD
-    )
+    tokenizer = train_byte_tokenizer(texts, VOCABULARY, LONGEST, ends=True)
     tokenizer.save_pretrained(folder)
     set_seed(seed)
     config = T5Config(
@@ -118,10 +102,10 @@ def build_small_base(folder: Path, texts: Sequence[str], seed: int) -> None:
         num_heads=4,
         feed_forward_proj="gated-gelu",
         dropout_rate=0.05,
-        pad_token_id=0,
-        eos_token_id=1,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
-    config.decoder_start_token_id = 0
+    config.decoder_start_token_id = tokenizer.pad_token_id
     T5ForConditionalGeneration(config).save_pretrained(folder)
 
 

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -207,10 +206,6 @@ class PTSeq2SeqTrainer(ReliableTrainer, Seq2SeqTrainer):
         """
         self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*args, **kwargs)
-
-    def _before_training(self, checkpoint: Path | None) -> None:
-        super()._before_training(checkpoint)
-        self._check()
 
 
 def _named(dataset: Any) -> list[tuple[str, Any]]:

@@ -10,8 +10,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tithe.recipes import distill_lm
+from tithe.recipes.byte_tokenizer import train_byte_tokenizer
 from tithe.recipes.language_data import LanguageArguments, load_language_data, packed
-from tithe.recipes.language_model import token_sums, train_byte_tokenizer
+from tithe.recipes.language_model import token_sums
 
 
 NAMES, PLACES = ["Ann", "Ben", "Cleo", "Dan"], ["Rome", "Oslo", "Lima"]

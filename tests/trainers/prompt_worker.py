@@ -2,29 +2,24 @@
 
 import importlib.util
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from transformers import T5ForConditionalGeneration, TrainerCallback
+from transformers import T5ForConditionalGeneration
 
 from tithe.trainers import PTSeq2SeqConfig, PTSeq2SeqTrainer, last_finished_checkpoint
 
 
-spec = importlib.util.spec_from_file_location("prompting", Path(__file__).with_name("prompting.py"))
-prompting = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(prompting)
+def beside(name):
+    """The module of that name in this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-class Kill(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+prompting, Kill = beside("prompting"), beside("worker").Kill
 
 
 def main(settings):

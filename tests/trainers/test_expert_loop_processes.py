@@ -1,15 +1,16 @@
 """The expert loop in two processes is that in one: the same questions, the same losses, kills and waiting included."""
 
+import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 
+spec = importlib.util.spec_from_file_location("launching", Path(__file__).with_name("launching.py"))
+launching = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launching)
 WORKER = Path(__file__).with_name("loop_worker.py")
 ARGS = {
     "initial_pool_size": 16,
@@ -24,22 +25,8 @@ STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def run(folder, processes, check=True, batch=8, **settings):
-    folder.mkdir(parents=True, exist_ok=True)
-    args = {**ARGS, "per_device_train_batch_size": batch // processes, **settings.pop("args", {})}
-    settings = {**settings, "output_dir": str(folder), "args": args}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    launch = launch + ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"] if processes > 1 else []
-    sharded = {"ACCELERATE_USE_DEEPSPEED": "true"} if "deepspeed" in args else {}
-    done = subprocess.run(
-        [sys.executable, *launch, str(WORKER), str(folder / "settings.json")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **sharded},
-    )
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
+    args = {**ARGS, "per_device_train_batch_size": batch // processes, **settings.get("args", {})}
+    return launching.launch(WORKER, folder, processes, {**settings, "args": args}, check)
 
 
 def answers(folder, process=0):

@@ -1,9 +1,7 @@
 """Two processes are one: the same signals, the same selection, the same losses, the same end after a kill."""
 
+import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,9 @@ import pytest
 from tithe.trainers import Ledger
 
 
+spec = importlib.util.spec_from_file_location("launching", Path(__file__).with_name("launching.py"))
+launching = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launching)
 WORKER = Path(__file__).with_name("worker.py")
 ARGS = {"budget": 32, "num_train_epochs": 3, "learning_rate": 3e-3, "logging_steps": 1, "disable_tqdm": True}
 ARGS |= {"per_device_eval_batch_size": 8, "save_strategy": "steps", "save_steps": 3, "save_total_limit": 1}
@@ -20,20 +21,7 @@ STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 def run(folder, processes, check=True, **settings):
     """Run the worker; settings["args"] are added to ARGS."""
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {**settings, "output_dir": str(folder), "args": {**ARGS, **settings.get("args", {})}}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    launch = launch + ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"] if processes > 1 else []
-    done = subprocess.run(
-        [sys.executable, *launch, str(WORKER), str(folder / "settings.json")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
+    return launching.launch(WORKER, folder, processes, {**settings, "args": ARGS | settings.get("args", {})}, check)
 
 
 def losses(folder):

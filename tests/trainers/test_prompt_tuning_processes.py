@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +11,23 @@ from safetensors.torch import load_file
 from tithe.models import load_lora_and_prompt
 
 
+spec = importlib.util.spec_from_file_location("launching", Path(__file__).with_name("launching.py"))
+launching = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launching)
 WORKER = Path(__file__).with_name("prompt_worker.py")
-spec = importlib.util.spec_from_file_location("prompting", Path(__file__).with_name("prompting.py"))
-prompting = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(prompting)
+prompting = launching.beside("prompting")
 ARGS = {"learning_rate": 1e-2, "logging_steps": 1, "disable_tqdm": True, "num_train_epochs": 2, "lora_rank": 4}
 ARGS |= {"virtual_tokens": 5, "predict_with_generate": True, "per_device_eval_batch_size": 4}
 ARGS |= {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 1}
 
 
 def run(folder, processes=1, accumulation=1, check=True, dropout=0.0, **settings):
-    folder.mkdir(parents=True, exist_ok=True)
     base = folder.parent / "base"
     if not base.exists():
         prompting.make_base().save_pretrained(base)
     size = {"per_device_train_batch_size": 8 // processes // accumulation, "gradient_accumulation_steps": accumulation}
-    args = {**ARGS, **size, **settings.pop("args", {})}
-    settings = {**settings, "output_dir": str(folder), "args": args, "base": str(base), "dropout": dropout}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    launch = launch + ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"] if processes > 1 else []
-    sharded = {"ACCELERATE_USE_DEEPSPEED": "true"} if "deepspeed" in args else {}
-    done = subprocess.run(
-        [sys.executable, *launch, str(WORKER), str(folder / "settings.json")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **sharded},
-    )
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
+    settings |= {"args": {**ARGS, **size, **settings.get("args", {})}, "base": str(base), "dropout": dropout}
+    return launching.launch(WORKER, folder, processes, settings, check)
 
 
 def left(folder):
