@@ -41,7 +41,7 @@ class PromptTuneConfig(RunDefaults, PTSeq2SeqConfig):
         default="both", metadata={"help": "What is tuned: `lora` of `lora_rank`, the `prompt`, or `both`."}
     )
     base_epochs: float = field(default=4.0, metadata={"help": f"Epochs in which the `{SMALL}` base is trained."})
-    base_learning_rate: float = field(default=3e-3, metadata={"help": "Its learning rate."})
+    base_learning_rate: float = field(default=1e-3, metadata={"help": "Its learning rate."})
     sample_rows: int = field(
         default=6, metadata={"help": "Rows of test that the report shows by several ways of decoding."}
     )
