@@ -26,6 +26,8 @@ bench: $(BIN)/.benching ## compare with named peers, side by side
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/distillation.py
 	$(BIN)/python benchmarks/fused_loss.py
+	$(BIN)/python benchmarks/expert_loop.py
+	$(BIN)/python benchmarks/prompt_tuning.py
 
 # The seed of every target: the library with what the tests need, at the versions in constraints.txt.
 $(BIN)/.installed: pyproject.toml constraints.txt
