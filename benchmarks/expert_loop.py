@@ -15,8 +15,7 @@
    queries, those that both ask for. "seconds" is the query alone, in CPU seconds at one thread; for small-text it
    includes reading the pool, for scikit-activeml nothing but choosing.
 
-BADGE is left out: of small-text it indexes rows by class, of scikit-activeml it returns rows twice (its picks are
-random besides); `benchmarks/badge.py` times it.
+BADGE is left out: its picks are random. `benchmarks/badge.py` times ours.
 
 Without `--data` (JSONL with `text` and `label`, a number) rows are random tokens as long as short texts are.
 """

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from .passes import rng_neutral
 from .soft_prompt import PROMPT, NoPrompt, attach_soft_prompt, embedding_width, prompt_of
 
 
@@ -66,6 +67,8 @@ def add_lora_and_prompt(
     if prompt_init not in INITS:
         raise ValueError(f"`prompt_init` must be one of {', '.join(INITS)}; got {prompt_init!r}")
     targets = _targets(model, target_modules) if rank else DUMMY_TARGET_MODULES
+    if prompt_init == "text" and (tokenizer is None or not (prompt_text and prompt_text.strip())):
+        raise ValueError("`prompt_init` text needs `prompt_text` and `tokenizer`")
     if virtual_tokens:
         weight = attach_soft_prompt(model, virtual_tokens).weight
         if weight.device.type != "meta":
@@ -80,7 +83,7 @@ def add_lora_and_prompt(
         target_modules=targets,
         modules_to_save=[PROMPT] if virtual_tokens else None,
     )
-    with torch.random.fork_rng():
+    with rng_neutral():
         torch.manual_seed(seed)  # of LoRA's A
         return _without_copy(get_peft_model(model, config))
 
@@ -102,8 +105,6 @@ def _initial(model: PreTrainedModel, count: int, how: str, text: str | None, tok
     if how == "random":
         return torch.rand(count, embedding_width(model), generator=generator) - 0.5
     if how == "text":
-        if tokenizer is None or not (text and text.strip()):
-            raise ValueError("`prompt_init` text needs `prompt_text` and `tokenizer`")
         found = tokenizer(text, add_special_tokens=False)["input_ids"]
         ids = (found * math.ceil(count / len(found)))[:count]
     else:

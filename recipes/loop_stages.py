@@ -273,4 +273,4 @@ class LoopStages(StageRunner):
             notes |= {"stopped": trainer.stopping.stopped or "all iterations done"}
         splits = {split: rows[split] for split in ("validation", "test")}
         write_records(trainer, splits, folder)
-        return notes
+        return super()._trained(trainer, rows, folder) | notes

@@ -147,8 +147,6 @@ class StageRunner(ABC):
         seconds = time.perf_counter() - start
         trainer.save_model()
         notes: dict[str, Any] = {"epochs": trainer.args.num_train_epochs, "learning_rate": trainer.args.learning_rate}
-        if isinstance(trainer, DistillationTrainer) and trainer.teacher_cache_bytes is not None:
-            notes["teacher_cache_bytes"] = trainer.teacher_cache_bytes
         notes |= untrained | self._trained(trainer, rows, folder)
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         speed = self._speed(model, rows["test"], trainer.data_collator)
@@ -212,7 +210,8 @@ class StageRunner(ABC):
 
     def _trained(self, trainer: Any, rows: Rows, folder: Path) -> dict[str, Any]:
         """What there is to say of it afterwards, and to leave in its folder; all processes call it."""
-        return {}
+        cached = trainer.teacher_cache_bytes
+        return {} if cached is None else {"teacher_cache_bytes": cached}
 
     def _arguments(self, folder: Path, settings: str) -> Any:
         """The student's arguments, with the epochs and learning rate of another stage where it is one."""

@@ -310,8 +310,10 @@ class TestBadInput:
         ],
     )
     def test_arguments(self, options, message):
+        base = make("t5")
         with pytest.raises(ValueError, match=message):
-            add_lora_and_prompt(make("t5"), **options)
+            add_lora_and_prompt(base, **options)
+        assert virtual_tokens_of(base) == 0, "what is refused changes nothing"
 
     def test_a_prompt_longer_than_the_positions(self):
         with pytest.raises(ValueError, match="needs? 65 positions; BartForConditionalGeneration has 64"):

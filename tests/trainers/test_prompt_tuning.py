@@ -201,6 +201,11 @@ class TestEvaluation:
         trainer = make_trainer(tmp_path, trainer={"compute_metrics": compute}, **options)
         trainer.train()
         assert len(seen) == 2 and "eval_length" in trainer.evaluate()
+        pad = prompting.make_tokenizer().pad_token_id
+        for given in seen:  # token ids, and not logits; the parent pads them
+            assert given.predictions.ndim == 2 and given.predictions.dtype.kind == "i"
+            assert set(given.predictions[:, 6:].flatten().tolist()) <= {pad, -100}
+            assert not set(given.predictions[:, 1:6].flatten().tolist()) <= {pad, -100}
 
 
 class TestCollator:
