@@ -63,7 +63,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
         extra.append(Section("Samples", f"Rows of test, and what was written for them. {told}.", table=samples))
     facts = {stage.name: {k: v for k, v in stage.notes.items() if not isinstance(v, dict)} for stage in run.stages}
     extra.append(Section("Stages", facts=facts))
-    figures = stage_figures(run.folder / "figures", run.stages, "loss", "loss")
+    figures = stage_figures(run.folder / "figures", run.stages)
     sections = run_sections(results, figures=figures, extra=extra)
     title = f"prompt_tune: {run.data.name}"
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(results))

@@ -20,12 +20,16 @@ def series(history: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any
 
 
 def stage_figures(
-    folder: Path, stages: Sequence[StageResult], score: str, metric: str, told: Mapping[str, str] | None = None
+    folder: Path,
+    stages: Sequence[StageResult],
+    score: str | None = None,
+    metric: str = "",
+    told: Mapping[str, str] | None = None,
 ) -> Figures:
-    """The loss of each stage, and its `score` on validation, drawn into `folder`, with captions.
+    """The loss of each stage, and its `score` on validation, if it has one, drawn into `folder`, with captions.
 
     Args:
-        score: the metric's name in the history, without `eval_`.
+        score: the metric's name in the history, without `eval_`; the loss is drawn in any case.
         metric: what the axis calls it.
         told: what captions call a stage, where that is not its name.
     """
@@ -35,7 +39,7 @@ def stage_figures(
         if losses := series(stage.history, "loss"):
             path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
             figures.append((path, f"Loss of the {called}; on validation that of the labels alone"))
-        if scores := series(stage.history, f"eval_{score}"):
+        if score is not None and (scores := series(stage.history, f"eval_{score}")):
             path = learning_curve(folder / f"{score}_{name}.png", scores, metric=f"validation {metric}")
             figures.append((path, f"{metric.capitalize()} of the {called} on validation"))
     return figures
