@@ -64,8 +64,7 @@ def generation_metrics(
     several = [[given] if isinstance(given, str) else list(given) for given in references]
     if not all(several):
         raise ValueError(f"prediction {next(i for i, given in enumerate(several) if not given)} has no reference")
-    width = max(map(len, several))
-    streams = [[given[n] if n < len(given) else None for given in several] for n in range(width)]
+    streams = _streams(several)
     scores = {metric: _sacrebleu(metric).corpus_score(predictions, streams).score / 100 for metric in ("bleu", "chrf")}
     scores |= _rouge(predictions, several)
     scores["meteor"] = float(
@@ -74,14 +73,24 @@ def generation_metrics(
     return scores
 
 
-def metric_signatures() -> dict[str, str]:
-    """With which settings sacrebleu computes `bleu` and `chrf`, as it puts it: what a published score must name."""
+def metric_signatures(references: Sequence[str | Sequence[str]] = ("",)) -> dict[str, str]:
+    """With which settings sacrebleu computes `bleu` and `chrf`, as it puts it: what a published score must name.
+
+    Args:
+        references: those of the scores, as `generation_metrics` takes them: how many there are is in the signature.
+    """
+    several = [[given] if isinstance(given, str) else list(given) for given in references]
     found = {}
     for metric in ("bleu", "chrf"):
         scorer = _sacrebleu(metric)
-        scorer.corpus_score(["a"], [["a"]])  # it knows the number of references only then
+        scorer.corpus_score([""] * len(several), _streams(several))  # it counts the references only then
         found[metric] = str(scorer.get_signature())
     return found
+
+
+def _streams(several: Sequence[Texts]) -> list[list[str | None]]:
+    """sacrebleu's order: the first reference of each prediction, then the second, None where there is none."""
+    return [[given[n] if n < len(given) else None for given in several] for n in range(max(map(len, several)))]
 
 
 def _language(language: str) -> str:

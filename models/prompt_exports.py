@@ -67,7 +67,8 @@ def export_plain(model: PeftModel, folder: str | Path, tokenizer: Any = None) ->
 
     An input begins with those rows' ids, which are returned. With a `tokenizer`, it is written beside the model, and
     puts them there itself, so that what it makes of a text is what the model wants. `generate` is told never to choose
-    one of them.
+    one of them, and to score as if they were not there: greedy, by beams and by sampling it writes what `model` does.
+    Beams that sample may differ, for Transformers scores those by logits that are not normalised.
 
     The model in memory stays as it is: a copy is merged.
 
@@ -89,6 +90,9 @@ def export_plain(model: PeftModel, folder: str | Path, tokenizer: Any = None) ->
         _add_rows(plain, ids, weights)
         if plain.generation_config is not None:
             plain.generation_config.suppress_tokens = [*(plain.generation_config.suppress_tokens or ()), *ids]
+            # Beams are scored by probabilities of the whole vocabulary: what the prompt's rows have of them is given
+            # back, or the export would prefer other beams than the model.
+            plain.generation_config.renormalize_logits = True
     plain.save_pretrained(str(folder))
     if tokenizer is not None:
         tokenizer.save_pretrained(str(folder))

@@ -1,18 +1,21 @@
 """Instructions, inputs and outputs: what a sequence-to-sequence recipe trains on, from any source."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tithe.evaluation import LANGUAGES
 from tithe.recipes.caching import cache_dir, memory_mapped
-from tithe.recipes.corpus import CORPUS_NAME, MIN_WORDS, hash_of, split_of
+from tithe.recipes.corpus import CORPUS_NAME, hash_of, split_of
 from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.harvest import harvest
 from tithe.recipes.labels import rows_of
@@ -21,7 +24,8 @@ from tithe.recipes.sources import read_tables
 from tithe.recipes.splits import SPLITS, SplitRows, finish_splits
 
 
-API_INSTRUCTION = "Say in a sentence what this does."
+API_INSTRUCTION = "Make a sentence of:"
+API_KEYWORDS, API_WORDS = 2, 12  # keywords at least, words at most
 NONE = "none"
 
 
@@ -37,6 +41,13 @@ class InstructionArguments(SourceArguments):
         metadata={"help": f"Column of what the instruction is about, cells may be empty; `{NONE}` if there is none."},
     )
     output_column: str = field(default="output", metadata={"help": "Column of the text to write."})
+    references_column: str = field(
+        default=NONE,
+        metadata={
+            "help": "Column of validation and test with a list of texts, all of them right, that an output is scored "
+            f"against; rows without, and with `{NONE}` all rows, are scored against their output."
+        },
+    )
     max_input_length: int = field(
         default=100, metadata={"help": "Tokens of instruction and input; longer ones are cut at their end."}
     )
@@ -67,7 +78,7 @@ class InstructionArguments(SourceArguments):
 
 @dataclass(frozen=True)
 class InstructionData:
-    """Three memory-mapped splits with the columns `source` and `target`.
+    """Three memory-mapped splits with the columns `source` and `target`, and `references` where they were asked for.
 
     `fingerprint` is a hash of the texts and their order; `report` has `rows` per split, `made` and `duplicates`, as
     `tithe.recipes.splits.finish_splits` gives them: rows of one source and several targets are `conflicting`.
@@ -82,7 +93,7 @@ class InstructionData:
 
 
 def load_instruction_data(args: InstructionArguments) -> InstructionData:
-    """Train, validation and test as `args` say; with no data named, signatures and summaries of the embedded corpus.
+    """Train, validation and test as `args` say; with no data named, keywords and summaries of the embedded corpus.
 
     Raises `DataError`, `FileNotFoundError` or `ImportError` (a missing extra), each in one line.
 
@@ -96,19 +107,25 @@ def load_instruction_data(args: InstructionArguments) -> InstructionData:
     """
     if args.train_file is None and args.dataset in (None, CORPUS_NAME):
         return _assembled(api_instruction_tables(harvest()), CORPUS_NAME, args)
-    name, tables = read_tables(args, Columns([*args.columns, args.output_column], None))
+    extra = [] if args.references_column == NONE else [args.references_column]
+    name, tables = read_tables(args, Columns([*args.columns, args.output_column], None, optional=extra))
+    if extra and not any(args.references_column in table.column_names for table in tables.values()):
+        raise DataError(f"no split of {name} has a column {args.references_column!r} (`references_column`)")
     return _assembled({split: _joined(table, split, args) for split, table in tables.items()}, name, args)
 
 
 def api_instruction_tables(records: pa.Table) -> dict[str, pa.Table]:
-    """Write the summary of a function from its signature: each summary once, by the hash of its words."""
+    """Write a short summary from its keywords, which are its words in lower case without scikit-learn's stop words.
+
+    Each summary is there once, in the split that the hash of its words says; those of over `API_WORDS` words or under
+    `API_KEYWORDS` keywords are not.
+    """
     rows: dict[str, tuple[str, str]] = {}
-    columns = (records[name].to_pylist() for name in ("module", "qualname", "signature", "text"))
-    for module, qualname, signature, text in zip(*columns, strict=True):
-        if len(re.findall(r"[^\W\d_]+", text)) >= MIN_WORDS:
-            owner = ".".join([module, *qualname.split(".")[:-1]])
-            key = " ".join(re.findall(r"\w+", text.lower()))
-            rows.setdefault(key, (f"{API_INSTRUCTION}\n{owner}: {signature}", text))
+    for text in records["text"].to_pylist():
+        words = re.findall(r"\w+", text.lower())
+        keywords = [word for word in words if word not in ENGLISH_STOP_WORDS]
+        if len(keywords) >= API_KEYWORDS and len(words) <= API_WORDS:
+            rows.setdefault(" ".join(words), (f"{API_INSTRUCTION}\n{' '.join(keywords)}", text))
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
     for number, row in sorted((hash_of(key), row) for key, row in rows.items()):
         splits[split_of(number)].append(row)
@@ -130,7 +147,25 @@ def _joined(table: pa.Table, split: str, args: InstructionArguments) -> pa.Table
         bad = np.array([not text for text in texts])
         if bad.any():
             raise DataError(f"{split}: {bad.sum()} of {len(bad)} rows {what} ({rows_of(bad)})")
-    return _table(sources, targets)
+    joined = _table(sources, targets)
+    return joined if args.references_column == NONE else _with_references(joined, table, split, args)
+
+
+def _with_references(joined: pa.Table, table: pa.Table, split: str, args: InstructionArguments) -> pa.Table:
+    """`joined`, and for each row the texts that its output is scored against: its target, where there are none."""
+    cells = [None] * len(table)
+    if args.references_column in table.column_names:
+        cells = table[args.references_column].to_pylist()
+    texts = [[cell] if isinstance(cell, str) else cell or [] for cell in cells]
+    bad = np.array([not isinstance(row, list) or any(not isinstance(text, str) for text in row) for row in texts])
+    if bad.any():
+        raise DataError(
+            f"{split}: {bad.sum()} of {len(bad)} rows have references that are no texts ({rows_of(bad)}, "
+            f"`references_column` {args.references_column})"
+        )
+    kept = [[text.strip() for text in row if text.strip()] for row in texts]
+    found = [row or [target] for row, target in zip(kept, joined["target"].to_pylist(), strict=True)]
+    return joined.append_column("references", pa.array(found, pa.list_(pa.large_string())))
 
 
 def _assembled(tables: Mapping[str, pa.Table], name: str, args: InstructionArguments) -> InstructionData:
@@ -138,11 +173,17 @@ def _assembled(tables: Mapping[str, pa.Table], name: str, args: InstructionArgum
     report = finish_splits(splits, args, lambda train: _hashes(train.table["target"].to_pylist()))
     digest = hashlib.sha256()
     for split in SPLITS:
-        targets = _hashes(splits[split].table["target"].to_pylist())
+        table = splits[split].table
+        targets = _hashes(table["target"].to_pylist())
         digest.update(f"{split}:{len(targets)}".encode() + splits[split].hashes.tobytes() + targets.tobytes())
+        if "references" in table.column_names:
+            digest.update(json.dumps(table["references"].to_pylist()).encode())
     fingerprint = digest.hexdigest()[:32]
     text = Value("large_string")
-    features, folder = Features({"source": text, "target": text}), cache_dir() / "instructions" / fingerprint
+    columns: dict[str, Any] = {"source": text, "target": text}
+    if "references" in splits["train"].table.column_names:
+        columns["references"] = datasets.List(text)
+    features, folder = Features(columns), cache_dir() / "instructions" / fingerprint
     mapped = {split: memory_mapped(splits[split].table, features, folder, split) for split in SPLITS}
     rows = {split: len(mapped[split]) for split in SPLITS}
     return InstructionData(**mapped, name=name, fingerprint=fingerprint, report={"rows": rows, **report})

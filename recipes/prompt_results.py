@@ -17,7 +17,7 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
-from tithe.recipes.prompt_stages import SETTINGS, read_samples
+from tithe.recipes.prompt_stages import SETTINGS, read_samples, references_of
 from tithe.recipes.seq2seq_model import SMALL
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
@@ -41,7 +41,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
         "recipe": "prompt_tune",
         "metrics": metrics,
         "untrained": {"test": untrained},
-        "signatures": metric_signatures(),
+        "signatures": metric_signatures(references_of(run.data.test)),
         "parameters": {"trainable": adapted.notes["trainable"], "all": adapted.notes["parameters"]},
         "stages": [
             {"stage": stage.name, "seconds": stage.seconds, "loss": stage.metrics["test"]["loss"]}

@@ -143,7 +143,7 @@ class PromptStages(StageRunner):
     def _scored(self, trainer: Any, split: str, path: Path) -> dict[str, float]:
         rows = getattr(self.data, split)
         texts = self._generated(trainer, rows["source"][:], path, num_beams=self.args.generation_num_beams or 1)
-        return generation_metrics(texts, rows["target"][:], language=self.data_args.language)
+        return generation_metrics(texts, references_of(rows), language=self.data_args.language)
 
     def _generated(self, trainer: Any, sources: list[str], path: Path | None, **options: Any) -> list[str]:
         # All processes generate all texts, in step: under ZeRO-3 each needs the others' weights.
@@ -181,6 +181,11 @@ class PromptStages(StageRunner):
                 for place, row in enumerate(rows)
             ]
             write_json_lines(folder / SAMPLES_NAME, found)
+
+
+def references_of(rows: Dataset) -> list[Any]:
+    """What the outputs of `rows` are scored against: their references, or their targets where they have none."""
+    return list(rows["references" if "references" in rows.column_names else "target"])
 
 
 def read_samples(folder: Path) -> list[dict[str, str]]:

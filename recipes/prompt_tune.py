@@ -5,7 +5,7 @@
     accelerate launch recipes/prompt_tune.py --config recipes/configs/prompt_tune_rut5.yaml
 
 With neither data, model nor `--config` named it runs `configs/prompt_tune.yaml`: on the embedded corpus a small base
-is trained to put dropped words back, and then adapted, frozen, to write what a function does from its signature.
+is trained to put dropped words back, and then adapted, frozen, to write a sentence from its keywords.
 The run leaves the adapters in `adapted/`, and below `exports/` the same for plain PEFT and for plain Transformers.
 Stopped at any moment and started again with the same arguments, it goes on to the same result.
 """
@@ -41,7 +41,7 @@ class PromptTuneConfig(RunDefaults, PTSeq2SeqConfig):
         default="both", metadata={"help": "What is tuned: `lora` of `lora_rank`, the `prompt`, or `both`."}
     )
     base_epochs: float = field(default=4.0, metadata={"help": f"Epochs in which the `{SMALL}` base is trained."})
-    base_learning_rate: float = field(default=1e-3, metadata={"help": "Its learning rate."})
+    base_learning_rate: float = field(default=5e-3, metadata={"help": "Its learning rate."})
     sample_rows: int = field(
         default=6, metadata={"help": "Rows of test that the report shows by several ways of decoding."}
     )

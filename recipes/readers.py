@@ -42,17 +42,23 @@ class Columns:
     """Which columns to read: `texts` come as text, null where a cell is something else, the others as they are.
 
     `words` is the column of the lists of words of tagged sentences; `fields` says which are word and label in a
-    line of a CoNLL file. Texts alone, for language models, have no `label`.
+    line of a CoNLL file. Texts alone, for language models, have no `label`. `optional` are read from where they are,
+    as they are: not from CSV, whose cells hold no lists.
     """
 
     texts: Sequence[str]
     label: str | None
     words: str | None = None
     fields: tuple[int, int] = (0, -1)
+    optional: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
         return [*self.texts, *(name for name in (self.words, self.label) if name is not None)]
+
+    def among(self, found: Sequence[str]) -> list[str]:
+        """What to read of a table that has the columns `found`: all that are wanted, and the optional ones there."""
+        return [*self.names, *(name for name in self.optional if name in found)]
 
 
 def extension_of(path: str) -> str:
@@ -149,14 +155,14 @@ def select_columns(table: pa.Table, path: str, columns: Columns) -> pa.Table:
     """The wanted columns of a table that has been read, schema metadata kept."""
     require_columns(path, table.column_names, columns)
     arrays = {name: text_array(table[name], path, name) for name in columns.texts}
-    arrays |= {name: table[name] for name in (columns.words, columns.label) if name is not None}
+    arrays |= {name: table[name] for name in columns.among(table.column_names) if name not in arrays}
     return pa.table(arrays).replace_schema_metadata(table.schema.metadata)
 
 
 def _read_parquet(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
     parquet = pq.ParquetFile(file)
     require_columns(path, parquet.schema_arrow.names, columns)
-    return select_columns(parquet.read(columns.names), path, columns)
+    return select_columns(parquet.read(columns.among(parquet.schema_arrow.names)), path, columns)
 
 
 def _read_arrow(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
@@ -189,8 +195,7 @@ def _read_delimited(path: str, file: BinaryIO, columns: Columns, delimiter: str)
 def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
     found: dict[str, None] = {}
     texts: dict[str, list[pa.Array]] = {name: [] for name in columns.texts}
-    labels: list[Any] = []
-    words: list[Any] = []
+    others: dict[str, list[Any]] = {n: [] for n in (columns.words, columns.label, *columns.optional) if n is not None}
     rows_read: list[int] = []
     batch: list[dict[str, Any]] = []
 
@@ -199,10 +204,8 @@ def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
             cells = [row.get(name) for row in batch]
             chunks.append(pa.array([cell if isinstance(cell, str) else None for cell in cells], pa.large_string()))
         rows_read.append(len(batch))
-        if columns.label is not None:
-            labels.extend(row.get(columns.label) for row in batch)
-        if columns.words is not None:
-            words.extend(row.get(columns.words) for row in batch)
+        for name, cells in others.items():
+            cells.extend(row.get(name) for row in batch)
         batch.clear()
 
     for row in _json_rows(path, file):
@@ -214,10 +217,7 @@ def _read_json(path: str, file: BinaryIO, columns: Columns) -> pa.Table:
     if any(rows_read):
         require_columns(path, list(found), columns)
     arrays: dict[str, Any] = {n: pa.chunked_array(chunks, pa.large_string()) for n, chunks in texts.items()}
-    if columns.words is not None:
-        arrays[columns.words] = _label_array(path, columns.words, words)
-    if columns.label is not None:
-        arrays[columns.label] = _label_array(path, columns.label, labels)
+    arrays |= {n: _label_array(path, n, cells) for n, cells in others.items() if n in found or n in columns.names}
     return pa.table(arrays)
 
 

@@ -165,9 +165,8 @@ def _from_dataset_dict(loaded: datasets.DatasetDict, args: SourceArguments, colu
     tables = {}
     for split, name in _choose_splits(list(loaded), args, source, columns).items():
         dataset = loaded[name]
-        wanted = [column for column in columns.names if column in dataset.column_names]
-        if len(wanted) == len(columns.names):
-            dataset = dataset.select_columns(wanted)
+        if set(columns.names) <= set(dataset.column_names):
+            dataset = dataset.select_columns(columns.among(dataset.column_names))
         table = dataset.with_format("arrow")[:].replace_schema_metadata(dataset.features.arrow_schema.metadata)
         tables[split] = select_columns(table, source, columns)
     return tables

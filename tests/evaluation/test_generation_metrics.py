@@ -119,6 +119,8 @@ def test_empty_predictions_score_nothing():
 def test_signatures_name_version_and_settings():
     found = metric_signatures()
     assert "tok:13a" in found["bleu"] and "version:" in found["bleu"] and "nc:6" in found["chrf"]
+    assert "nrefs:1|" in found["bleu"] and "nrefs:2|" in metric_signatures([["a", "b"]])["bleu"]
+    assert "nrefs:var|" in metric_signatures(["a", ["a", "b"]])["chrf"]
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,9 @@ class TestEveryModel:
         assert torch.allclose(found, expected, atol=2e-5)
         ours, theirs = generated(model, inputs, num_beams=3), generated(plain, prefixed, num_beams=3)
         assert torch.equal(ours[:, -8:], theirs[:, -8:])
+        asked = {"num_beams": 3, "return_dict_in_generate": True, "output_scores": True}
+        ours, theirs = generated(model, inputs, **asked), generated(plain, prefixed, **asked)
+        assert torch.allclose(ours.sequences_scores, theirs.sequences_scores, atol=1e-4), "the prompt's rows count"
         assert virtual_tokens_of(model) == PROMPT, "the model in memory stays as it is"
 
 

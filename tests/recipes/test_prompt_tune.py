@@ -12,7 +12,7 @@ from tithe.evaluation import GENERATION_METRICS, generation_metrics
 from tithe.models import generate_predictions, load_lora_and_prompt
 from tithe.recipes import prompt_stages, prompt_tune, seq2seq_model
 from tithe.recipes.instruction_data import InstructionArguments, load_instruction_data
-from tithe.recipes.prompt_stages import SETTINGS
+from tithe.recipes.prompt_stages import SETTINGS, references_of
 from tithe.recipes.readers import DataError
 from tithe.recipes.seq2seq_model import build_small_base, with_words_dropped
 
@@ -172,21 +172,50 @@ class TestData:
 
         from tithe.recipes.instruction_data import api_instruction_tables
 
-        rows = [("m.sub", "Thing.run", f"run(self, x{n})", f"Runs it {n} times over again.") for n in range(50)]
-        rows.append(("m", "f", "f()", "Too short."))
-        names = ("module", "qualname", "signature", "text")
-        tables = api_instruction_tables(
-            pa.table({n: list(c) for n, c in zip(names, zip(*rows, strict=True), strict=True)})
-        )
-        found = [row for table in tables.values() for row in table.to_pylist()]
-        assert len(found) == 50
-        assert all(row["source"].splitlines()[1].startswith("m.sub.Thing: run(self, x") for row in found)
+        texts = [f"Runs the Model {n} times, over again." for n in range(50)]
+        more = ["runs the model 7 times over again", "The same.", f"Counts {' '.join(WORDS * 2)}."]
+        tables = api_instruction_tables(pa.table({"text": texts + more}))
+        found = {row["target"]: row["source"] for table in tables.values() for row in table.to_pylist()}
+        assert sorted(found) == sorted(texts), "each once, none without keywords, none too long"
+        assert found[texts[3]].splitlines()[1] == "runs model 3 times"
 
-    def test_dropped_words_are_a_third(self):
-        texts = [" ".join(WORDS * 5)] * 40
+    def test_half_of_the_sources_are_whole_and_the_others_lack_up_to_half(self):
+        texts = [" ".join(WORDS * 10)] * 400
         rows = with_words_dropped(texts, seed=0)
         assert rows["target"][:] == texts and with_words_dropped(texts, seed=0)["source"][:] == rows["source"][:]
-        assert np.mean([len(source.split()) for source in rows["source"]]) / 50 == pytest.approx(0.65, abs=0.03)
+        kept = np.array([len(source.split()) for source in rows["source"]]) / 100
+        assert np.mean(kept == 1) == pytest.approx(0.5, abs=0.07)
+        assert kept.min() > 0.3 and kept.mean() == pytest.approx(0.875, abs=0.02)
+
+    def test_references_are_what_outputs_are_scored_against(self, tmp_path):
+        path = write_rows(tmp_path / "rows.jsonl", 20, 0)
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        test = tmp_path / "test.jsonl"
+        more = [{"refs": ["first", " ", "second"]}, {"refs": []}, {"refs": ["alone"]}, {}]
+        test.write_text("\n".join(json.dumps(row | extra) for row, extra in zip(rows, more, strict=False)))
+        args = InstructionArguments(train_file=str(path), test_file=str(test), references_column="refs")
+        data = load_instruction_data(args)
+        expected = [["first", "second"], [rows[1]["output"]], ["alone"], [rows[3]["output"]]]
+        assert references_of(data.test) == expected
+        assert references_of(data.validation) == [[target] for target in data.validation["target"]]
+        plain = load_instruction_data(InstructionArguments(train_file=str(path), test_file=str(test)))
+        assert references_of(plain.test) == plain.test["target"][:] and plain.fingerprint != data.fingerprint
+
+    @pytest.mark.parametrize(
+        ("cell", "message"),
+        [
+            ([1], r"test: 1 of 1 rows have references that are no texts"),
+            (None, r"no split of rows.jsonl has a column 'refs'"),
+        ],
+    )
+    def test_bad_references(self, tmp_path, cell, message):
+        path = write_rows(tmp_path / "rows.jsonl", 20, 0)
+        test = tmp_path / "test.jsonl"
+        row = {"input": "a", "instruction": "b", "output": "c"} | ({} if cell is None else {"refs": cell})
+        test.write_text(json.dumps(row))
+        args = InstructionArguments(train_file=str(path), test_file=str(test), references_column="refs")
+        with pytest.raises(DataError, match=message):
+            load_instruction_data(args)
 
 
 class TestBadInput:
