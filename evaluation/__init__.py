@@ -3,6 +3,7 @@ if __name__ != "tithe.evaluation":
         "import `tithe.evaluation`, not `evaluation`: the bare name would load a second copy of every class"
     )
 
+from .answer_metrics import ANSWER_METRICS, answer_metrics, answer_scores, normalize_answer
 from .comparison import (
     BASELINE,
     COMPARED_METRICS,
@@ -41,18 +42,32 @@ from .metrics import (
 )
 from .model_card import model_card
 from .predictions import SplitPredictions, write_predictions
+from .refusals import REFUSALS, is_refusal
 from .report import Section, run_sections, write_report
 from .results import environment, read_results, write_results
 from .run_figures import learning_curve, loss_curve, pool_map
+from .simpleqa import (
+    GRADES,
+    GRADING_TEMPLATE,
+    grade_answers,
+    grading_prompts,
+    parse_grade,
+    rule_grades,
+    simpleqa_metrics,
+)
 from .speed import inference_speed
 
 
 __all__ = [
+    "ANSWER_METRICS",
     "BASELINE",
     "COMPARED_METRICS",
     "FULL",
     "GENERATION_METRICS",
+    "GRADES",
+    "GRADING_TEMPLATE",
     "LANGUAGES",
+    "REFUSALS",
     "ClassificationMetrics",
     "ComparedRun",
     "Difference",
@@ -63,6 +78,8 @@ __all__ = [
     "SplitPredictions",
     "Spread",
     "TaggedSentence",
+    "answer_metrics",
+    "answer_scores",
     "atomic_path",
     "budget_curves",
     "budget_text",
@@ -81,7 +98,10 @@ __all__ = [
     "environment",
     "expected_calibration_error",
     "generation_metrics",
+    "grade_answers",
+    "grading_prompts",
     "inference_speed",
+    "is_refusal",
     "jaccard",
     "keep_predictions",
     "label_curves",
@@ -93,8 +113,10 @@ __all__ = [
     "mean_overlaps",
     "metric_signatures",
     "model_card",
+    "normalize_answer",
     "overlap_matrix",
     "paired_difference",
+    "parse_grade",
     "per_class_table",
     "pool_map",
     "pr_curves",
@@ -102,8 +124,10 @@ __all__ = [
     "readable_rows",
     "reliability_diagram",
     "roc_curves",
+    "rule_grades",
     "run_sections",
     "seed_scores",
+    "simpleqa_metrics",
     "softmax",
     "spread",
     "tag_rows",
