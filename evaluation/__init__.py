@@ -30,6 +30,7 @@ from .entity_page import TaggedSentence, entity_page
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
 from .files import atomic_path, to_plain, write_atomic, write_json_lines
 from .generation_metrics import GENERATION_METRICS, LANGUAGES, generation_metrics, metric_signatures
+from .intervals import Interval, PairedComparison, bootstrap_interval, paired_comparison
 from .label_curves import LabelCurve, label_curves, labels_to_reach
 from .memory import PeakMemory
 from .metrics import (
@@ -72,7 +73,9 @@ __all__ = [
     "ComparedRun",
     "Difference",
     "EntityMetrics",
+    "Interval",
     "LabelCurve",
+    "PairedComparison",
     "PeakMemory",
     "Section",
     "SplitPredictions",
@@ -81,6 +84,7 @@ __all__ = [
     "answer_metrics",
     "answer_scores",
     "atomic_path",
+    "bootstrap_interval",
     "budget_curves",
     "budget_text",
     "class_balance",
@@ -115,6 +119,7 @@ __all__ = [
     "model_card",
     "normalize_answer",
     "overlap_matrix",
+    "paired_comparison",
     "paired_difference",
     "parse_grade",
     "per_class_table",
