@@ -1,12 +1,17 @@
 """The flags that say which data a recipe trains on."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass
 class SourceArguments:
-    """Where the data of any task come from, and what is made of their splits."""
+    """Where the data of any task come from, and what is made of their splits.
+
+    `needs_train` is whether a task can do nothing without data to train on.
+    """
+
+    needs_train: ClassVar[bool] = True
 
     dataset: str | None = field(
         default=None,
@@ -71,7 +76,7 @@ class SourceArguments:
         if self.dataset is not None and self.train_file is not None:
             raise ValueError(f"give `dataset` or `train_file`, not both: got {self.dataset!r} and {self.train_file!r}")
         for name in ("validation_file", "test_file"):
-            if getattr(self, name) is not None and self.train_file is None:
+            if self.needs_train and getattr(self, name) is not None and self.train_file is None:
                 raise ValueError(f"`{name}` needs `train_file`; for other data use `dataset`")
         for name in ("validation_fraction", "test_fraction"):
             if not 0 < getattr(self, name) < 1:

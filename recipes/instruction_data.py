@@ -108,7 +108,9 @@ def load_instruction_data(args: InstructionArguments) -> InstructionData:
     if args.train_file is None and args.dataset in (None, CORPUS_NAME):
         return _assembled(api_instruction_tables(harvest()), CORPUS_NAME, args)
     extra = [] if args.references_column == NONE else [args.references_column]
-    name, tables = read_tables(args, Columns([*args.columns, args.output_column], None, optional=extra))
+    flags = {getattr(args, flag): flag for flag in ("instruction_column", "input_column", "output_column")}
+    columns = Columns([*args.columns, args.output_column], None, optional=extra, flags=flags)
+    name, tables = read_tables(args, columns)
     if extra and not any(args.references_column in table.column_names for table in tables.values()):
         raise DataError(f"no split of {name} has a column {args.references_column!r} (`references_column`)")
     return _assembled({split: _joined(table, split, args) for split, table in tables.items()}, name, args)

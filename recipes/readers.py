@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import fsspec
@@ -43,7 +43,7 @@ class Columns:
 
     `words` is the column of the lists of words of tagged sentences; `fields` says which are word and label in a
     line of a CoNLL file. Texts alone, for language models, have no `label`. `optional` are read from where they are,
-    as they are: not from CSV, whose cells hold no lists.
+    as they are: not from CSV, whose cells hold no lists. `flags` says which flag names a column, for errors.
     """
 
     texts: Sequence[str]
@@ -51,6 +51,7 @@ class Columns:
     words: str | None = None
     fields: tuple[int, int] = (0, -1)
     optional: Sequence[str] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -129,8 +130,9 @@ def unusable_filesystem(path: str, error: Exception) -> Exception:
 
 def require_columns(path: str, found: Sequence[str], columns: Columns) -> None:
     """Raise a `DataError` that lists the columns found and guesses, unless all that are wanted are there."""
+    usual = {columns.words: "words_column", columns.label: "label_column"}
     for name in columns.names:
-        flag = "label_column" if name == columns.label else "words_column" if name == columns.words else "text_column"
+        flag = columns.flags.get(name) or usual.get(name, "text_column")
         if found.count(name) > 1:
             raise DataError(f"{path}: has {found.count(name)} columns called {name!r}")
         if name not in found:

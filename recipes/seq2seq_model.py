@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     T5Config,
@@ -20,6 +18,7 @@ from transformers import (
 )
 
 from tithe.recipes.byte_tokenizer import train_byte_tokenizer
+from tithe.recipes.quantisation import QuantisedArguments, loading_options
 
 
 DEFAULT_SEQ2SEQ_MODEL = "google/flan-t5-small"
@@ -28,7 +27,7 @@ VOCABULARY, WIDTH, LAYERS, LONGEST = 1000, 96, 2, 512
 
 
 @dataclass
-class Seq2SeqModelArguments:
+class Seq2SeqModelArguments(QuantisedArguments):
     """Which base is adapted, and in what precision it is held."""
 
     model_name_or_path: str | None = field(
@@ -40,27 +39,16 @@ class Seq2SeqModelArguments:
         },
     )
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the hub model."})
-    load_in_8bit: bool = field(default=False, metadata={"help": "Hold the base in 8 bits (bitsandbytes)."})
-    load_in_4bit: bool = field(default=False, metadata={"help": "Hold the base in 4 bits, nf4 (bitsandbytes)."})
 
     def __post_init__(self) -> None:
-        if self.load_in_8bit and self.load_in_4bit:
-            raise ValueError("`load_in_8bit` and `load_in_4bit` exclude each other")
+        super().__post_init__()
         if self.quantised and self.model_name_or_path == SMALL:
             raise ValueError(f"the `{SMALL}` base is trained first, which a quantised one cannot be")
-
-    @property
-    def quantised(self) -> bool:
-        """Whether the base is held in 8 or 4 bits."""
-        return self.load_in_8bit or self.load_in_4bit
 
 
 def load_base(args: Seq2SeqModelArguments, source: str | Path, cpu: bool) -> PreTrainedModel:
     """The base at `source`, in the precision that `args` say; a `ValueError`, in one line, where it cannot be had."""
-    options: dict[str, Any] = {"revision": args.model_revision}
-    if args.quantised:
-        options["quantization_config"] = _quantisation(args)
-        options["device_map"] = "cpu" if cpu else {"": torch.cuda.current_device()}
+    options: dict[str, Any] = {"revision": args.model_revision, **loading_options(args, cpu)}
     try:
         return AutoModelForSeq2SeqLM.from_pretrained(str(source), **options)
     except ImportError as error:
@@ -70,12 +58,6 @@ def load_base(args: Seq2SeqModelArguments, source: str | Path, cpu: bool) -> Pre
         raise ValueError(
             f"`model_name_or_path` {source} could not be loaded as an encoder-decoder: {reason}"
         ) from error
-
-
-def _quantisation(args: Seq2SeqModelArguments) -> BitsAndBytesConfig:
-    if args.load_in_8bit:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def load_tokenizer(source: str | Path, revision: str | None) -> PreTrainedTokenizerBase:

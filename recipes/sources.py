@@ -33,12 +33,13 @@ _SHARD = re.compile(r"(?P<name>.+?)(-\d+-of-\d+)?(\.\w+)+")
 
 
 def read_tables(args: SourceArguments, columns: Columns) -> tuple[str, dict[str, pa.Table]]:
-    """A name for the data, and the wanted columns of each split that is there; train always is."""
+    """A name for the data, and the wanted columns of each split that is there; train is, unless a task needs none."""
     options = args.storage_options or {}
-    if args.train_file is not None:
-        files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
-        name = os.path.basename(args.train_file)
-        return name, {split: _read(path, columns, options) for split, path in files.items() if path is not None}
+    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+    given = {split: path for split, path in files.items() if path is not None}
+    if given:
+        name = os.path.basename(next(iter(given.values())))
+        return name, {split: _read(path, columns, options) for split, path in given.items()}
     assert args.dataset is not None
     path = os.path.expanduser(args.dataset)
     if "://" in path or os.path.isdir(path):
@@ -149,7 +150,7 @@ def _choose_splits(found: list[str], args: SourceArguments, source: str, columns
             raise DataError(f"{source}: {' and '.join(names)} may all be {split}; name one with `--{split}_split`")
         if names and names[0] != "none":
             chosen[split] = names[0]
-    if "train" not in chosen:
+    if "train" not in chosen and args.needs_train:
         formats = ", ".join([*_formats(columns), *COMPRESSIONS])
         raise DataError(
             f"{source}: no split called train; found {', '.join(found) or 'none'} (files may end in {formats}); "
