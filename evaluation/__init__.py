@@ -4,6 +4,7 @@ if __name__ != "tithe.evaluation":
     )
 
 from .answer_metrics import ANSWER_METRICS, answer_metrics, answer_scores, normalize_answer
+from .bars import grouped_bars
 from .comparison import (
     BASELINE,
     COMPARED_METRICS,
@@ -33,6 +34,7 @@ from .generation_metrics import GENERATION_METRICS, LANGUAGES, generation_metric
 from .intervals import Interval, PairedComparison, bootstrap_interval, paired_comparison
 from .label_curves import LabelCurve, label_curves, labels_to_reach
 from .memory import PeakMemory
+from .memory_timeline import MemoryTimeline, memory_over_time
 from .metrics import (
     ClassificationMetrics,
     classification_metrics,
@@ -76,6 +78,7 @@ __all__ = [
     "Interval",
     "LabelCurve",
     "PairedComparison",
+    "MemoryTimeline",
     "PeakMemory",
     "Section",
     "SplitPredictions",
@@ -104,6 +107,7 @@ __all__ = [
     "generation_metrics",
     "grade_answers",
     "grading_prompts",
+    "grouped_bars",
     "inference_speed",
     "is_refusal",
     "jaccard",
@@ -115,6 +119,7 @@ __all__ = [
     "markdown_table",
     "match_entities",
     "mean_overlaps",
+    "memory_over_time",
     "metric_signatures",
     "model_card",
     "normalize_answer",

@@ -59,14 +59,22 @@ class PeakMemory:
 
     def __init__(self) -> None:
         self._phases: dict[str, dict[str, Any]] = {}
+        self._names: list[str] = []
+
+    @property
+    def current(self) -> str | None:
+        """The phase that is open, the inner one of several; None between phases."""
+        return self._names[-1] if self._names else None
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Measure the block as the phase `name`."""
         opened = _begin()
+        self._names.append(name)
         try:
             yield
         finally:
+            self._names.pop()
             _end(opened)
             self._record(name, opened)
 
@@ -99,12 +107,23 @@ class PeakMemory:
         self._phases[name] = record
 
 
+def resident_bytes() -> int:
+    """What this process holds of the machine's memory now."""
+    return _status("VmRSS") or _lifetime_peak()
+
+
+def cuda_bytes() -> int | None:
+    """The most that torch holds on any one GPU now, None without CUDA."""
+    cuda = _cuda()
+    return None if cuda is None else max(cuda.memory_allocated(device) for device in range(cuda.device_count()))
+
+
 def _begin() -> _Phase:
     with _lock:
         _take_in()
         exact = _reset_peak()
         _reset_cuda_peak()
-        resident = _status("VmRSS") or _lifetime_peak()
+        resident = resident_bytes()
         opened = _Phase(start_bytes=resident, exact=exact, peak_bytes=resident)
         _open.append(opened)
         return opened
