@@ -48,6 +48,7 @@ from .predictions import SplitPredictions, write_predictions
 from .refusals import REFUSALS, is_refusal
 from .report import Section, run_sections, write_report
 from .results import environment, read_results, write_results
+from .retrieval_metrics import answer_retrieval_metrics, contains_answer, retrieval_metrics
 from .run_figures import learning_curve, loss_curve, pool_map
 from .simpleqa import (
     GRADES,
@@ -86,6 +87,7 @@ __all__ = [
     "TaggedSentence",
     "answer_metrics",
     "answer_scores",
+    "answer_retrieval_metrics",
     "atomic_path",
     "bootstrap_interval",
     "budget_curves",
@@ -95,6 +97,7 @@ __all__ = [
     "comparison_rows",
     "confused_pairs",
     "confusion_matrix",
+    "contains_answer",
     "csv_text",
     "difference_rows",
     "entity_errors",
@@ -133,6 +136,7 @@ __all__ = [
     "read_results",
     "readable_rows",
     "reliability_diagram",
+    "retrieval_metrics",
     "roc_curves",
     "rule_grades",
     "run_sections",

@@ -1,7 +1,9 @@
 if __name__ != "tithe.models":
     raise ImportError("import `tithe.models`, not `models`: the bare name would load a second copy of every class")
 
+from .bm25 import BM25Retriever
 from .classification import freeze, parameter_groups, set_head_dropout
+from .dense_retrieval import DenseRetriever
 from .factorized import (
     FactorizedEmbedding,
     FactorizedHead,
@@ -9,12 +11,18 @@ from .factorized import (
     factorize_embeddings,
     merge_embeddings,
 )
+from .fingerprints import model_fingerprint, text_fingerprint, tokenizer_fingerprint
 from .generation import generate_predictions
+from .hybrid import HybridRetriever
+from .index_folders import indexed
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
 from .lora_prompt import add_lora_and_prompt, guard_4bit, load_lora_and_prompt, merge, prompt_weights
 from .passes import evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .prompt_exports import export_peft, export_plain
+from .reranking import Reranked
+from .retrieval import Hits, Passage, Retriever, as_passages, check_search
+from .sentence_encoder import SentenceEncoder
 from .signals import SIGNALS, read_signals, take_rows
 from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, longest_input, virtual_tokens_of
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
@@ -24,15 +32,25 @@ from .student import build_student
 __all__ = [
     "LANGUAGE_SIGNALS",
     "SIGNALS",
+    "BM25Retriever",
+    "DenseRetriever",
     "FactorizedEmbedding",
     "FactorizedHead",
+    "Hits",
+    "HybridRetriever",
     "LinearProbe",
+    "Passage",
+    "Reranked",
+    "Retriever",
+    "SentenceEncoder",
     "SoftPrompt",
     "add_lora_and_prompt",
+    "as_passages",
     "attach_soft_prompt",
     "backbone",
     "bagged_probabilities",
     "build_student",
+    "check_search",
     "conditional_scores",
     "detach_soft_prompt",
     "embedding_energy",
@@ -45,10 +63,12 @@ __all__ = [
     "generate_predictions",
     "guard_4bit",
     "head_parameters",
+    "indexed",
     "load_lora_and_prompt",
     "longest_input",
     "merge",
     "merge_embeddings",
+    "model_fingerprint",
     "out_of_fold_el2n",
     "parameter_groups",
     "plain_model",
@@ -58,6 +78,8 @@ __all__ = [
     "rng_neutral",
     "set_head_dropout",
     "take_rows",
+    "text_fingerprint",
+    "tokenizer_fingerprint",
     "transformer_layers",
     "unit_rows",
     "virtual_tokens_of",

@@ -300,7 +300,7 @@ class _Sink:
 
     def put(self, name: str, rows: NDArray[np.int64], values: Tensor) -> None:
         if name not in self._arrays:
-            self._arrays[name] = _allocate((self._rows, *values.shape[1:]))
+            self._arrays[name] = allocate((self._rows, *values.shape[1:]))
         self._arrays[name][rows] = values.cpu().numpy()
 
     def gather(self) -> dict[str, NDArray[np.float32]]:
@@ -332,14 +332,14 @@ def take_rows(values: NDArray[np.float32], rows: NDArray[np.int64], axis: int = 
     """`values.take(rows, axis)` for ascending `rows`, on disk where `values` is; no copy where that is all of them."""
     if len(rows) == values.shape[axis]:
         return values
-    taken = _allocate((*values.shape[:axis], len(rows), *values.shape[axis + 1 :]))
+    taken = allocate((*values.shape[:axis], len(rows), *values.shape[axis + 1 :]))
     source, target = np.moveaxis(values, axis, 0), np.moveaxis(taken, axis, 0)
     for start in range(0, len(rows), _ROWS_AT_A_TIME):
         target[start : start + _ROWS_AT_A_TIME] = source[rows[start : start + _ROWS_AT_A_TIME]]
     return taken
 
 
-def _allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
     if 4 * int(np.prod(shape)) <= _ON_DISK_ABOVE:
         return np.empty(shape, dtype=np.float32)
     with tempfile.TemporaryFile() as file:  # the mapping keeps the file alive after its name and handle are gone

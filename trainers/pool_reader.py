@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import Subset
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from ..models import LANGUAGE_SIGNALS, backbone, plain_model
+from ..models import LANGUAGE_SIGNALS, backbone, model_fingerprint, plain_model
 from ..selection import Strategy
 from .pool_data import PoolData
-from .signal_cache import SignalCache, model_fingerprint, signal_key
+from .signal_cache import SignalCache, signal_key
 from .signal_reader import SignalReader, Signals
 from .text_scorer import TextScorer, load_language_model
 

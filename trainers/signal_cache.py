@@ -8,25 +8,20 @@ made; a run that is killed goes on after the last shard it finished.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from ..evaluation import atomic_path, to_plain, write_atomic
-from ..models import plain_model
 
 
 FORMAT = 1
 """Goes into every key: raise it when a signal's definition or the files change."""
 
 _BYTES_AT_A_TIME = 2**26
-_NOT_WEIGHTS = ("_name_or_path", "transformers_version")  # of a config: where from and by what, not what
 
 Compute = Callable[[NDArray[np.int64]], NDArray[Any]]
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -46,56 +41,6 @@ def signal_key(signal: str, **terms: Any) -> str:
     """
     plain = json.dumps(to_plain({"format": FORMAT, "signal": signal, "terms": terms}), sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()[:32]
-
-
-def model_fingerprint(model: nn.Module) -> str:
-    """A hash of the model's class, config, adapters' configs, parameters and buffers, to the last bit.
-
-    Reads every byte once, 64 MiB at a time: about a second per GB on one core, and the copy from a GPU. Where the
-    model comes from (a path, a hub name) does not count. Name and revision of a hub model are as good a term for
-    `signal_key`, and free.
-    """
-    digest = hashlib.sha256()
-    config = {k: v for k, v in plain_model(model).config.to_dict().items() if k not in _NOT_WEIGHTS}
-    adapters = {k: v.to_dict() for k, v in getattr(model, "peft_config", {}).items()}
-    described = [type(plain_model(model)).__name__, config, adapters, getattr(model, "active_adapter", None)]
-    digest.update(json.dumps(described, sort_keys=True, default=_plain_or_text).encode())
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        for part in _bytes(tensor):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of the vocabulary, the rules of a fast tokenizer, the special tokens and the maximum length.
-
-    Padding and truncation that an earlier call left switched on in it do not count.
-    """
-    rules = {}
-    if tokenizer.is_fast:
-        rules = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
-        rules = {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}
-    described = [
-        type(tokenizer).__name__,
-        sorted(tokenizer.get_vocab().items()),
-        rules,
-        {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        tokenizer.model_max_length,
-    ]
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-def text_fingerprint(*columns: Sequence[str] | None) -> str:
-    """A hash of columns of texts, in their order; None is a column that is not there."""
-    digest = hashlib.sha256()
-    for column in columns:
-        digest.update(b"none" if column is None else f"{len(column)} texts".encode())
-        for text in column or ():
-            data = text.encode("utf-8", "surrogatepass")
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
-    return digest.hexdigest()
 
 
 class SignalCache:
@@ -234,20 +179,6 @@ def _pieces(values: NDArray[np.float32]) -> Iterator[bytes]:
     flat = values.reshape(-1)
     for start in range(0, len(flat), _BYTES_AT_A_TIME // 4):
         yield flat[start : start + _BYTES_AT_A_TIME // 4].tobytes()
-
-
-def _bytes(tensor: Tensor) -> Iterator[bytes]:
-    flat = tensor.detach().reshape(-1)
-    step = max(1, _BYTES_AT_A_TIME // tensor.element_size())
-    for start in range(0, flat.numel(), step):
-        yield flat[start : start + step].cpu().contiguous().view(torch.uint8).numpy().tobytes()
-
-
-def _plain_or_text(value: Any) -> Any:
-    try:
-        return to_plain(value)
-    except TypeError:
-        return str(value)
 
 
 def _from_first(value: list[int]) -> list[int]:

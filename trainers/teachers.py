@@ -22,9 +22,8 @@ from transformers import (
 )
 from transformers.integrations import deepspeed
 
-from ..models import plain_model
+from ..models import model_fingerprint, plain_model, tokenizer_fingerprint
 from .distillation_tasks import LANGUAGE_TASKS, check_vocabularies, label_order, task_of
-from .signal_cache import model_fingerprint, tokenizer_fingerprint
 from .teacher_inputs import OwnInputs
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.auto import modeling_auto
 
-from ..models import read_language_scores
-from .signal_cache import SignalCache, model_fingerprint, signal_key, text_fingerprint, tokenizer_fingerprint
+from ..models import model_fingerprint, read_language_scores, text_fingerprint, tokenizer_fingerprint
+from .signal_cache import SignalCache, signal_key
 from .signal_reader import Signals
 
 
