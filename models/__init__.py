@@ -2,6 +2,7 @@ if __name__ != "tithe.models":
     raise ImportError("import `tithe.models`, not `models`: the bare name would load a second copy of every class")
 
 from .bm25 import BM25Retriever
+from .answering import generate_answers
 from .classification import freeze, parameter_groups, set_head_dropout
 from .dense_retrieval import DenseRetriever
 from .factorized import (
@@ -17,12 +18,13 @@ from .hybrid import HybridRetriever
 from .index_folders import indexed
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
 from .lora_prompt import add_lora_and_prompt, guard_4bit, load_lora_and_prompt, merge, prompt_weights
-from .passes import evaluating, rng_neutral
+from .passes import computing_in, evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .prompt_exports import export_peft, export_plain
 from .reranking import Reranked
 from .retrieval import Hits, Passage, Retriever, as_passages, check_search
 from .sentence_encoder import SentenceEncoder
+from .prompts import FittedPrompt, chat_prompts, encode_prompts, fit_passages
 from .signals import SIGNALS, read_signals, take_rows
 from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, longest_input, virtual_tokens_of
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
@@ -38,6 +40,7 @@ __all__ = [
     "FactorizedHead",
     "Hits",
     "HybridRetriever",
+    "FittedPrompt",
     "LinearProbe",
     "Passage",
     "Reranked",
@@ -51,15 +54,20 @@ __all__ = [
     "bagged_probabilities",
     "build_student",
     "check_search",
+    "chat_prompts",
+    "computing_in",
     "conditional_scores",
     "detach_soft_prompt",
     "embedding_energy",
     "embedding_modules",
+    "encode_prompts",
     "evaluating",
     "export_peft",
     "export_plain",
     "factorize_embeddings",
+    "fit_passages",
     "freeze",
+    "generate_answers",
     "generate_predictions",
     "guard_4bit",
     "head_parameters",

@@ -1,9 +1,6 @@
 """Texts from a generating model, for many inputs: batched by length, and kept as they come."""
 
-import hashlib
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from .answer_log import answer_keys, append_log, mend_log, occurrences, read_log
 from .passes import evaluating, rng_neutral
 from .structure import plain_model
 
@@ -59,8 +57,12 @@ def generate_predictions(
     settings = {"max_length": max_length, **generation}
     if generation.get("do_sample"):
         settings |= {"batch_size": batch_size, "seed": seed}
-    keys = _keys(inputs, settings)
-    done = {} if path is None else _read(Path(path), mend=append)
+    # Equal inputs are told apart by their number: sampling may give each another text.
+    keys = answer_keys(inputs, settings, occurrences(inputs))
+    log = None if path is None else Path(path)
+    done = {} if log is None else {key: entry["prediction"] for key, entry in read_log(log, "prediction").items()}
+    if log is not None and append:
+        mend_log(log)
     cut = {"truncation": max_length is not None, "max_length": max_length}
     encoded = tokenizer(list(inputs), **cut)["input_ids"] if len(inputs) else []
     order = np.argsort([-len(ids) for ids in encoded], kind="stable").tolist()  # first what needs the most memory
@@ -77,8 +79,8 @@ def generate_predictions(
                 if keys[row] not in done
             ]
             done |= {entry["key"]: entry["prediction"] for entry in entries}
-            if path is not None and append:
-                _append(Path(path), entries)
+            if log is not None and append:
+                append_log(log, entries)
     return [done[key] for key in keys]
 
 
@@ -94,41 +96,3 @@ def _generate(
     if not config.is_encoder_decoder:
         ids = ids[:, inputs["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-
-def _keys(inputs: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    """Of each input; equal inputs are told apart by their number, since sampling may give each another text."""
-    stem = json.dumps({name: str(value) for name, value in settings.items()}, sort_keys=True)
-    seen: dict[str, int] = {}
-    keys = []
-    for text in inputs:
-        seen[text] = seen.get(text, -1) + 1
-        keys.append(hashlib.sha256(f"{stem}\x1f{seen[text]}\x1f{text}".encode()).hexdigest()[:24])
-    return keys
-
-
-def _read(path: Path, mend: bool) -> dict[str, str]:
-    """Key → text of the lines there are; a last one that was cut off does not count, and goes if we `mend`."""
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if mend and len(whole) < len(content):
-        with open(path, "r+b") as file:
-            file.truncate(len(whole))
-    found = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            found[entry["key"]] = entry["prediction"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: line {number} is no prediction: {line[:60]!r}; move the file away") from error
-    return found
-
-
-def _append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-        file.flush()
-        os.fsync(file.fileno())

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .structure import plain_model
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -32,3 +34,26 @@ def rng_neutral() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextmanager
+def computing_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Floating-point weights in `dtype`, made once; afterwards the model has its own parameters again.
+
+    Cheaper than autocast, which leaves what flows between layers in float32. Buffers (rotary frequencies) keep their
+    precision, as `from_pretrained(dtype=…)` leaves them. A quantised model, and any with `dtype` None, stays as it is.
+    """
+    own: list[tuple[nn.Module, str, nn.Parameter]] = []
+    if dtype is not None and not getattr(plain_model(model), "is_quantized", False):
+        named = ((module, name, p) for module in model.modules() for name, p in module.named_parameters(recurse=False))
+        own = [(module, name, p) for module, name, p in named if p.is_floating_point() and p.dtype != dtype]
+    cast: dict[int, nn.Parameter] = {}  # tied weights once
+    try:
+        for module, name, p in own:
+            if id(p) not in cast:
+                cast[id(p)] = nn.Parameter(p.detach().to(dtype), requires_grad=False)
+            setattr(module, name, cast[id(p)])
+        yield
+    finally:
+        for module, name, p in own:
+            setattr(module, name, p)
