@@ -1,8 +1,8 @@
 if __name__ != "tithe.models":
     raise ImportError("import `tithe.models`, not `models`: the bare name would load a second copy of every class")
 
-from .bm25 import BM25Retriever
 from .answering import generate_answers
+from .bm25 import BM25Retriever
 from .classification import freeze, parameter_groups, set_head_dropout
 from .dense_retrieval import DenseRetriever
 from .factorized import (
@@ -16,17 +16,18 @@ from .fingerprints import model_fingerprint, text_fingerprint, tokenizer_fingerp
 from .generation import generate_predictions
 from .hybrid import HybridRetriever
 from .index_folders import indexed
+from .language_models import longest_input
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
 from .lora_prompt import add_lora_and_prompt, guard_4bit, load_lora_and_prompt, merge, prompt_weights
 from .passes import computing_in, evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .prompt_exports import export_peft, export_plain
+from .prompts import FittedPrompt, chat_prompts, encode_prompts, fit_passages
 from .reranking import Reranked
 from .retrieval import Hits, Passage, Retriever, as_passages, check_search
 from .sentence_encoder import SentenceEncoder
-from .prompts import FittedPrompt, chat_prompts, encode_prompts, fit_passages
 from .signals import SIGNALS, read_signals, take_rows
-from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, longest_input, virtual_tokens_of
+from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, input_positions, virtual_tokens_of
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
 from .student import build_student
 
@@ -38,9 +39,9 @@ __all__ = [
     "DenseRetriever",
     "FactorizedEmbedding",
     "FactorizedHead",
+    "FittedPrompt",
     "Hits",
     "HybridRetriever",
-    "FittedPrompt",
     "LinearProbe",
     "Passage",
     "Reranked",
@@ -53,8 +54,8 @@ __all__ = [
     "backbone",
     "bagged_probabilities",
     "build_student",
-    "check_search",
     "chat_prompts",
+    "check_search",
     "computing_in",
     "conditional_scores",
     "detach_soft_prompt",
@@ -73,6 +74,7 @@ __all__ = [
     "head_parameters",
     "indexed",
     "load_lora_and_prompt",
+    "input_positions",
     "longest_input",
     "merge",
     "merge_embeddings",

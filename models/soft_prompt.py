@@ -95,7 +95,7 @@ def check_positions(model: PreTrainedModel, virtual_tokens: int, tokens: int = 1
     """Raise a `ValueError` unless `virtual_tokens` and an input of `tokens` tokens fit the model's positions."""
     if virtual_tokens < 1:
         raise ValueError(f"`virtual_tokens` must be at least 1, got {virtual_tokens}")
-    longest = longest_input(model)
+    longest = input_positions(model)
     if longest is not None and virtual_tokens + tokens > longest:
         raise ValueError(
             f"{virtual_tokens} virtual tokens and inputs of {tokens} tokens need {virtual_tokens + tokens} positions; "
@@ -103,7 +103,7 @@ def check_positions(model: PreTrainedModel, virtual_tokens: int, tokens: int = 1
         )
 
 
-def longest_input(model: PreTrainedModel) -> int | None:
+def input_positions(model: PreTrainedModel) -> int | None:
     """How many positions the model's input has; None where they are relative (T5)."""
     return getattr(plain_model(model).config, "max_position_embeddings", None)
 

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq
 
 from tithe.evaluation import PeakMemory
 from tithe.models import build_student
+from tithe.recipes.distillation_stages import DistillationStages
 from tithe.recipes.language_data import LanguageArguments, LanguageData, packed
 from tithe.recipes.language_model import (
     LanguageModelArguments,
@@ -17,10 +18,10 @@ from tithe.recipes.language_model import (
     token_sums,
 )
 from tithe.recipes.splits import SPLITS
-from tithe.recipes.stages import StageResult, StageRunner
+from tithe.recipes.stages import StageResult
 
 
-class LanguageStages(StageRunner):
+class LanguageStages(DistillationStages):
     """Runs the stages that `args` ask for, in order, each unless it is finished already.
 
     Raises:

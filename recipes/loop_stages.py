@@ -26,10 +26,11 @@ from tithe.recipes.caching import built_once
 from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.classifier import DEFAULT_MODEL, SMALL, ModelArguments, load_classifier, prepare, tokenise
+from tithe.recipes.distillation_stages import DistillationStages
 from tithe.recipes.loop_records import OnTest, write_records
 from tithe.recipes.small_model import build_small_model
 from tithe.recipes.splits import stratified_sample
-from tithe.recipes.stages import Rows, StageResult, StageRunner
+from tithe.recipes.stages import Rows, StageResult
 from tithe.trainers import ColumnOracle, DistillationTrainer, EnsembleOracle, ExpertLoopTrainer, FileOracle, Oracle
 
 
@@ -37,7 +38,7 @@ CONTROL = "random"
 _SMALL_TEACHER_LAYERS = (3, 4)
 
 
-class LoopStages(StageRunner):
+class LoopStages(DistillationStages):
     """Runs the teachers and the methods that `args` ask for, in order, each unless it is finished already.
 
     Raises:

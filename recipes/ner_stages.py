@@ -18,7 +18,8 @@ from transformers import (
 
 from tithe.evaluation import EntityMetrics, PeakMemory, keep_predictions
 from tithe.models import build_student, factorize_embeddings
-from tithe.recipes.stages import StageResult, StageRunner
+from tithe.recipes.distillation_stages import DistillationStages
+from tithe.recipes.stages import StageResult
 from tithe.recipes.tagger import TaggerArguments, encode, load_tagger
 from tithe.recipes.tagging import TaggingData
 
@@ -26,7 +27,7 @@ from tithe.recipes.tagging import TaggingData
 STAGES = ("teacher", "factorize", "student")
 
 
-class Stages(StageRunner):
+class Stages(DistillationStages):
     """Runs the stages that `args` ask for, in order, each unless it is finished already."""
 
     auto = AutoModelForTokenClassification

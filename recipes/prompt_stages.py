@@ -7,10 +7,9 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoModelForSeq2SeqLM
 
 from tithe.evaluation import PeakMemory, generation_metrics, write_json_lines
-from tithe.models import export_peft, export_plain, generate_predictions, longest_input
+from tithe.models import export_peft, export_plain, generate_predictions, input_positions
 from tithe.recipes.caching import built_once
 from tithe.recipes.instruction_data import InstructionArguments, InstructionData
 from tithe.recipes.seq2seq_model import (
@@ -44,8 +43,6 @@ class PromptStages(StageRunner):
         ValueError: the model cannot be loaded, or the inputs are longer than it reads; before anything is trained.
     """
 
-    auto = AutoModelForSeq2SeqLM
-
     def __init__(
         self,
         data: InstructionData,
@@ -68,7 +65,7 @@ class PromptStages(StageRunner):
             self.tokenizer = load_tokenizer(self.source, model_args.model_revision)
             self.rows = {split: self._tokenised(getattr(data, split)) for split in SPLITS}
         self._base = None if self.starts_from_nothing else self._load(self.source)
-        room = None if self._base is None else longest_input(self._base)
+        room = None if self._base is None else input_positions(self._base)
         if room is not None and data_args.max_input_length + args.virtual_tokens > room:
             raise ValueError(
                 f"`max_input_length` {data_args.max_input_length} and {args.virtual_tokens} `virtual_tokens` are more "

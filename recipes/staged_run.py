@@ -20,10 +20,11 @@ from tithe.recipes.stages import StageResult, StageRunner
 
 @dataclass
 class StagedRun:
-    """All that the files of a run are made of; `rows` are those of each split as the models take them."""
+    """All that the files of a run are made of; `runner` has run the stages, `rows` are as its models take them."""
 
     folder: Path
     data: Any
+    runner: StageRunner
     rows: Mapping[str, Dataset]
     stages: Sequence[StageResult]
     memory: PeakMemory
@@ -77,6 +78,7 @@ def run_stages(recipe: StagedRecipe, argv: list[str]) -> None:
     run = StagedRun(
         folder=folder,
         data=data,
+        runner=stages,
         rows=stages.rows,
         stages=done,
         memory=memory,

@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from ..models import add_lora_and_prompt, longest_input, plain_model, virtual_tokens_of
+from ..models import add_lora_and_prompt, input_positions, plain_model, virtual_tokens_of
 from .reliable import ReliableTrainer
 
 
@@ -192,7 +192,7 @@ class PTSeq2SeqTrainer(ReliableTrainer, Seq2SeqTrainer):
             )
         if self.args.fp16 and "t5" in config.model_type:
             warnings.warn(f"{config.model_type} overflows in fp16: pass `bf16` instead", stacklevel=3)
-        longest = longest_input(plain_model(self.model))
+        longest = input_positions(plain_model(self.model))
         room = None if longest is None else longest - virtual_tokens_of(self.model)
         for name, dataset in (("train_dataset", self.train_dataset), *_named(self.eval_dataset)):
             if dataset is not None and hasattr(dataset, "__len__"):

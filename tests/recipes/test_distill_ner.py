@@ -4,6 +4,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from transformers import AutoModelForTokenClassification, BertConfig, BertForTokenClassification
 
 from tithe.models import FactorizedEmbedding
@@ -44,6 +45,7 @@ def model(tmp_path_factory, corpus):
         intermediate_size=64,
         max_position_embeddings=64,
     )
+    torch.manual_seed(0)  # whatever ran before
     BertForTokenClassification(config).save_pretrained(folder)
     return folder
 
@@ -123,7 +125,7 @@ def test_goes_on_after_a_stage(tmp_path, finished, corpus, model, capsys, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("tithe.recipes.stages.build_student", stopped)
+        patched.setattr("tithe.recipes.distillation_stages.build_student", stopped)
         distill_ner.main(flags(corpus, model, tmp_path / "ner", "--train_alone", "true"))
     capsys.readouterr()
     distill_ner.main(flags(corpus, model, tmp_path / "ner", "--train_alone", "true"))
