@@ -155,10 +155,10 @@ def _joined(table: pa.Table, split: str, args: InstructionArguments) -> pa.Table
 
 def _with_references(joined: pa.Table, table: pa.Table, split: str, args: InstructionArguments) -> pa.Table:
     """`joined`, and for each row the texts that its output is scored against: its target, where there are none."""
-    cells = [None] * len(table)
+    cells: list[Any] = [None] * len(table)
     if args.references_column in table.column_names:
         cells = table[args.references_column].to_pylist()
-    texts = [[cell] if isinstance(cell, str) else cell or [] for cell in cells]
+    texts: list[Any] = [[cell] if isinstance(cell, str) else cell or [] for cell in cells]
     bad = np.array([not isinstance(row, list) or any(not isinstance(text, str) for text in row) for row in texts])
     if bad.any():
         raise DataError(

@@ -124,8 +124,8 @@ def load_qa_data(args: QAArguments) -> QAData:
         if getattr(args, flag) is not None and not any(column in table.column_names for table in tables.values()):
             raise DataError(f"no split of {name} has a column {column!r} (`{flag}`)")
     tables, made = _with_all_splits(tables, args)
-    passages = None if args.corpus_file is None else read_passages(args)
-    if passages is not None:
+    if args.corpus_file is not None:
+        passages = read_passages(args)
         known = {passage.id: passage for passage in passages}
         return _assembled({s: _asked(tables[s], s, args, chosen, known) for s in tables}, passages, name, args, made)
     splits = {split: _asked(tables[split], split, args, chosen, None) for split in tables}
@@ -141,11 +141,15 @@ def api_questions(records: pa.Table) -> tuple[dict[str, list[Question]], list[Pa
     `API_WORDS` words or of fewer than `API_KEYWORDS` keywords are left out.
     """
     rows: dict[str, list[tuple[Question, Passage]]] = {}
+    known: set[str] = set()
     columns = (records[name].to_pylist() for name in ("kind", "module", "qualname", "text"))
     for kind, module, name, text in zip(*columns, strict=True):
         words = re.findall(r"\w+", text.lower())
         keywords = [word for word in words if word not in ENGLISH_STOP_WORDS]
-        if kind == "function" and len(words) <= API_WORDS and len(keywords) >= API_KEYWORDS:
+        if kind != "function" or f"{module}.{name}" in known:  # some are defined twice, each under a condition
+            continue
+        known.add(f"{module}.{name}")
+        if len(words) <= API_WORDS and len(keywords) >= API_KEYWORDS:
             key = " ".join(words)
             rng = np.random.default_rng(hash_of(key))
             kept = np.sort(rng.permutation(len(keywords))[: max(2, round(len(keywords) * 2 / 3))])
@@ -208,11 +212,11 @@ def _asked(
         if bad.any():
             raise DataError(f"{split}: {bad.sum()} of {len(bad)} rows {what} ({rows_of(bad)})")
     column = columns["context_column" if known is None else "gold_column"]
-    cells = table[column].to_pylist() if column in table.column_names else [None] * len(texts)
+    named = table[column].to_pylist() if column in table.column_names else [None] * len(texts)
     if known is None:
-        gold = [tuple(Passage(f"c{hash_of(text):016x}", text) for text in _texts(cell)) for cell in cells]
+        gold = [tuple(Passage(f"c{hash_of(text):016x}", text) for text in _texts(cell)) for cell in named]
     else:
-        gold = [_gold(_texts(cell), known, split, row) for row, cell in enumerate(cells, start=1)]
+        gold = [_gold(_texts(cell), known, split, row) for row, cell in enumerate(named, start=1)]
     return [Question(*row) for row in zip(texts, map(tuple, answers), gold, strict=True)]
 
 

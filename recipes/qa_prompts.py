@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -55,13 +56,10 @@ class PromptMaker:
         """
         fitted = []
         for question, given in zip(questions, passages, strict=True):
-            text = question.text
             try:
-                fitted.append(
-                    fit_passages(self.tokenizer, lambda kept, text=text: self.make(text, kept), given, self.room)
-                )
+                fitted.append(fit_passages(self.tokenizer, partial(self.make, question.text), given, self.room))
             except ValueError as error:
-                raise ValueError(f"question {text[:60]!r}: {error}; raise `max_prompt_length`") from error
+                raise ValueError(f"question {question.text[:60]!r}: {error}; raise `max_prompt_length`") from error
         return Prompts(
             [one.prompt for one in fitted],
             dropped=sum(one.dropped for one in fitted),

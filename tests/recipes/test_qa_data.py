@@ -81,6 +81,7 @@ def test_ids_that_are_numbers(tmp_path):
 class TestEmbeddedCorpus:
     def records(self):
         rows = [("function", "lib.sub", f"make_{n}", f"Make the large number {n} of them") for n in range(40)]
+        rows.append(("function", "lib.sub", "make_3", "Make it in another way, twice defined"))
         rows.append(("function", "lib.sub", "one", "Shared by two functions here"))
         rows.append(("function", "lib.other", "two", "shared by TWO functions, here."))
         rows.append(("method", "lib.sub", "A.run", "Runs the large machine once"))
