@@ -20,6 +20,7 @@ from tithe.recipes import (
     evaluate_model,
     expert_loop,
     prompt_tune,
+    slm_qa,
 )
 
 
@@ -37,6 +38,7 @@ PARSERS = {
     "data_selection": data_selection.parse,
     "evaluate_model": evaluate_model.parse,
     "prompt_tune": prompt_tune.parse,
+    "slm_qa": slm_qa.parse,
 }
 
 
