@@ -17,7 +17,7 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
-from tithe.recipes.prompt_stages import SETTINGS, read_samples, references_of
+from tithe.recipes.prompt_stages import ADAPTED, SETTINGS, read_samples, references_of
 from tithe.recipes.seq2seq_model import SMALL
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
@@ -63,7 +63,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
         extra.append(Section("Samples", f"Rows of test, and what was written for them. {told}.", table=samples))
     facts = {stage.name: {k: v for k, v in stage.notes.items() if not isinstance(v, dict)} for stage in run.stages}
     extra.append(Section("Stages", facts=facts))
-    figures = stage_figures(run.folder / "figures", run.stages)
+    figures = stage_figures(run.folder / "figures", run.stages, told={ADAPTED: "adapters"}, aside="")
     sections = run_sections(results, figures=figures, extra=extra)
     title = f"prompt_tune: {run.data.name}"
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(results))

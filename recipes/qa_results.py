@@ -20,7 +20,7 @@ from tithe.evaluation import (
 )
 from tithe.recipes.qa_model import SMALL
 from tithe.recipes.qa_prompts import MODES
-from tithe.recipes.qa_stages import ANSWERS_NAME, QAStages, read_predictions
+from tithe.recipes.qa_stages import ANSWERS_NAME, TUNED, QAStages, read_predictions
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
@@ -61,7 +61,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
     }
     usage = _memory_usage(run, modes, stages)
     write_atomic(run.folder / "memory_usage.json", json.dumps(usage, indent=2) + "\n")
-    figures = stage_figures(run.folder / "figures", run.stages)
+    figures = stage_figures(run.folder / "figures", run.stages, told={TUNED: "tuned model"}, aside="")
     drawn = memory_over_time(run.folder / "figures" / "memory.png", usage["timeline"])
     figures.append((drawn, "Memory of the process; dotted lines are where its phases began"))
     sizes = {name: f"{value / _MIB:.1f} MiB" for name, value in _sizes(usage).items()}

@@ -25,6 +25,7 @@ def stage_figures(
     score: str | None = None,
     metric: str = "",
     told: Mapping[str, str] | None = None,
+    aside: str = "; on validation that of the labels alone",
 ) -> Figures:
     """The loss of each stage, and its `score` on validation, if it has one, drawn into `folder`, with captions.
 
@@ -32,13 +33,14 @@ def stage_figures(
         score: the metric's name in the history, without `eval_`; the loss is drawn in any case.
         metric: what the axis calls it.
         told: what captions call a stage, where that is not its name.
+        aside: what captions of losses say besides.
     """
     figures: Figures = []
     for stage in stages:
         name, called = stage.name.replace(" ", "_"), (told or {}).get(stage.name, stage.name)
         if losses := series(stage.history, "loss"):
             path = loss_curve(folder / f"loss_{name}.png", losses, series(stage.history, "eval_loss"))
-            figures.append((path, f"Loss of the {called}; on validation that of the labels alone"))
+            figures.append((path, f"Loss of the {called}{aside}"))
         if score is not None and (scores := series(stage.history, f"eval_{score}")):
             path = learning_curve(folder / f"{score}_{name}.png", scores, metric=f"validation {metric}")
             figures.append((path, f"{metric.capitalize()} of the {called} on validation"))

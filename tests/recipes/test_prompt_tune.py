@@ -62,8 +62,8 @@ def test_leaves_all_files(tuned):
         assert (run / "adapted" / name).is_file(), name
     assert {"loss_base", "loss_adapted"} <= {path.stem for path in (run / "figures").glob("*.png")}
     page = (run / "report.html").read_text()
-    assert "Loss of the adapted; on validation" in page
-    assert "Loss of the adapted on validation" not in page, "a score's curve must not replace that of the loss"
+    assert "Loss of the adapters" in page
+    assert "Loss of the adapters on validation" not in page, "a score's curve must not replace that of the loss"
 
 
 def test_scores_are_of_the_texts_that_it_leaves(tuned):
