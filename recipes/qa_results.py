@@ -24,6 +24,7 @@ from tithe.recipes.qa_stages import ANSWERS_NAME, TUNED, QAStages, read_predicti
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
+from tithe.recipes.tracking import log_scores
 
 
 _SHOWN = ("token_recall", "exact_match", "f1", "answer_in_text", "refusal")
@@ -74,6 +75,8 @@ def write_run(run: StagedRun) -> dict[str, Any]:
     title = f"slm_qa: {run.data.name}"
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(results))
     _write_card(run, results)
+    scores = {f"{mode}/{name}": v for mode, values in results["metrics"].items() for name, v in values.items()}
+    log_scores(stages.trackers, run.folder, "slm_qa", scores)
     write_results(run.folder / "results.json", results)
     return results
 

@@ -35,6 +35,7 @@ from tithe.recipes.qa_prompts import ORACLE, RETRIEVER, PromptMaker, Prompts
 from tithe.recipes.qa_retrieval import found_passages, with_index
 from tithe.recipes.splits import SPLITS
 from tithe.recipes.stages import NOTE_NAME, Rows, StageResult, StageRunner, read_note
+from tithe.recipes.tracking import trackers
 from tithe.trainers import PTSeq2SeqTrainer
 
 
@@ -47,8 +48,8 @@ class QAStages(StageRunner):
     """Runs the stages in order, each unless it is finished already.
 
     Raises:
-        ValueError: a mode lacks what it needs, the model or the retriever cannot be loaded, or a question does not
-            fit the model; before anything is trained or answered.
+        ValueError: a tracker is not installed, a mode lacks what it needs, the model or the retriever cannot be
+            loaded, or a question does not fit the model; before anything is trained or answered.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class QAStages(StageRunner):
     ) -> None:
         super().__init__(args, memory)
         self.timeline = MemoryTimeline(memory)
-        self.data, self.model_args = data, model_args
+        self.data, self.model_args, self.trackers = data, model_args, trackers(args.report_to)
         self.questions: Sequence[Question] = getattr(data, args.eval_split)
         _check_modes(data, args, starts_from_nothing=self.starts_from_nothing)
         self.source: Any = model_args.model_name_or_path

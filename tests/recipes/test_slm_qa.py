@@ -95,6 +95,17 @@ def test_memory_is_told_of_model_and_retriever_apart(answered):
     assert {sample["phase"] for sample in usage["timeline"]} >= {"base", "tuned"}
 
 
+def test_scores_go_to_the_trackers(tmp_path, own_model):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    slm_qa.main([*common(tmp_path, model_name_or_path=own_model, mode="oracle_context"), "--report_to", "tensorboard"])
+    (folder,) = (tmp_path / "run" / "runs").iterdir()
+    found = EventAccumulator(str(folder)).Reload()
+    expected = results_of(tmp_path / "run")["metrics"]["oracle_context"]
+    logged = {name: found.Scalars(f"oracle_context/{name}")[0].value for name in expected}
+    assert logged == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_complete_run_is_only_shown(answered, capsys, monkeypatch):
     monkeypatch.setenv("TITHE_CACHE", str(answered.parent / "cache"))
     slm_qa.main(["--config", str(answered / "run.yaml")])
@@ -235,6 +246,7 @@ def test_unfinished_runs_are_not_compared(tmp_path, capsys):
         ({"max_prompt_length": 3}, True, "raise `max_prompt_length`"),
         ({"retriever": "dense", "dense_encoder": "nowhere/at-all"}, True, "`retriever` dense: `model` nowhere/at-all"),
         ({"grader": "nowhere/at-all"}, True, "`grader`"),
+        ({"report_to": "clearml"}, True, 'pip install "tithe[tracking]"'),
         ({"attn_implementation": "flash_attention_2"}, True, "could not be loaded as a causal language model"),
     ],
 )
