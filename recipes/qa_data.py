@@ -154,7 +154,7 @@ def api_questions(records: pa.Table) -> tuple[dict[str, list[Question]], list[Pa
             rng = np.random.default_rng(hash_of(key))
             kept = np.sort(rng.permutation(len(keywords))[: max(2, round(len(keywords) * 2 / 3))])
             asked = f"Which function is for: {' '.join(keywords[i] for i in kept)}?"
-            passage = Passage(f"{module}.{name}", f"{name} ({module.split('.')[0]}): {text}")
+            passage = Passage(f"{module}.{name}", f"Function {name} of {module.split('.')[0]}: {text}")
             rows.setdefault(key, []).append((Question(asked, (name,), (passage,)), passage))
     alone = sorted((hash_of(key), *found[0]) for key, found in rows.items() if len({p.id for _, p in found}) == 1)
     splits: dict[str, list[Question]] = {split: [] for split in SPLITS}

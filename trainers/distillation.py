@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainingArguments
 
 from .distillation_losses import Average
 from .reliable import ReliableTrainer
 from .row_numbers import ROWS, KeepsRowNumbers, NumberedRows
-from .sampler import RoundSampler
 from .soft_targets import LARGE_VOCABULARY
 from .teachers import Teacher, as_teachers
 from .teaching import Teaching
@@ -140,22 +138,6 @@ class DistillationConfig(TrainingArguments):
         return bool(self.hidden_weight or self.attention_weight)
 
 
-class _TellSampler(TrainerCallback):
-    """Tells the sampler each epoch: accelerate does not, after a resume in several processes."""
-
-    def __init__(self, trainer: "DistillationTrainer") -> None:
-        self._trainer, self._epoch = trainer, 0
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._epoch = state.global_step // math.ceil(
-            len(kwargs["train_dataloader"]) / args.gradient_accumulation_steps
-        )
-
-    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._trainer.sampler.set_epoch(self._epoch)
-        self._epoch += 1
-
-
 class DistillationTrainer(ReliableTrainer):
     """A `Trainer` whose model learns from teachers as well as from labels.
 
@@ -204,8 +186,6 @@ class DistillationTrainer(ReliableTrainer):
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
         self._parts: dict[str, Tensor] = {}
         self._teaching = Teaching(self, listed) if listed else None
-        if listed and type(self)._get_train_sampler is DistillationTrainer._get_train_sampler:
-            self.add_callback(_TellSampler(self))
 
     @property
     def caches_teacher(self) -> bool:
@@ -270,16 +250,8 @@ class DistillationTrainer(ReliableTrainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         if self._teaching is None:
             return super()._get_train_sampler(train_dataset)
-        args, rows = self.args, len(self.train_dataset)
-        self.sampler = RoundSampler(
-            rows,
-            args.seed if args.data_seed is None else args.data_seed,
-            lengths=self._teaching.data.lengths() if args.train_sampling_strategy == "group_by_length" else None,
-            group_size=self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            shuffle=args.train_sampling_strategy != "sequential",
-        )
-        self.sampler.set_selected(np.arange(rows))
-        return self.sampler
+        grouped = self.args.train_sampling_strategy == "group_by_length"
+        return self._sampler_of_all(self._teaching.data.lengths() if grouped else None)
 
     # The loss
 

@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import has_length
 
 from .checkpoints import (
     is_finished,
@@ -17,15 +21,18 @@ from .checkpoints import (
     rotate_finished,
 )
 from .losses import classification_loss, share_of_batch
+from .sampler import RoundSampler, TellSampler, row_lengths
 
 
 class ReliableTrainer(Trainer):
     """A `Trainer` that can be killed at any moment, and that computes what it says.
 
-    It differs from its parent in five points:
+    It differs from its parent in six points:
 
     - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
       incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.
+    - Where rows of like length share a batch (`group_by_length`), the order is drawn from (seed, epoch): the parent's
+      comes out of the global generator, which a resumed run has in another state.
     - A resumed run stops early where the uninterrupted one would: `EarlyStoppingCallback` keeps its patience.
     - Classification heads and those of encoder-decoders get the loss of `tithe.trainers.losses` unless
       `compute_loss_func` is given.
@@ -38,6 +45,8 @@ class ReliableTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.sampler: RoundSampler | None = None
+        self.add_callback(TellSampler(self))
         loss = classification_loss(self.model, self.args.label_smoothing_factor)
         self._is_classifier = loss is not None
         if self.compute_loss_func is None:
@@ -64,6 +73,25 @@ class ReliableTrainer(Trainer):
         """Raise the `ValueError` that `train(resume_from_checkpoint)` would raise, and do nothing else."""
         self._run_dir = Path(self._get_output_dir(None))
         self._before_training(self._checkpoint_to_resume(resume_from_checkpoint))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not has_length(dataset):
+            return super()._get_train_sampler(train_dataset)
+        return self._sampler_of_all(row_lengths(dataset, self.args.length_column_name))
+
+    def _sampler_of_all(self, lengths: NDArray[np.int64] | None) -> RoundSampler:
+        """All rows of the training data once an epoch; batches of like length, where there are `lengths`."""
+        args, rows = self.args, len(self.train_dataset)
+        self.sampler = RoundSampler(
+            rows,
+            args.seed if args.data_seed is None else args.data_seed,
+            lengths=lengths,
+            group_size=self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            shuffle=args.train_sampling_strategy != "sequential",
+        )
+        self.sampler.set_selected(np.arange(rows))
+        return self.sampler
 
     def _before_training(self, checkpoint: Path | None) -> None:
         """For subclasses: take up state from `checkpoint`, or start afresh where it is None."""

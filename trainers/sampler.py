@@ -1,5 +1,6 @@
 """Epochs of constant length drawn from a selection that grows."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 
 class RoundSampler(Sampler[int]):
@@ -121,6 +123,23 @@ def evenly(rows: NDArray[np.int64], number: int, rng: np.random.Generator) -> ND
     times, rest = divmod(number, len(rows))
     extra = rng.choice(len(rows), rest, replace=False)
     return np.concatenate([np.tile(rows, times), rows[np.sort(extra)]])
+
+
+class TellSampler(TrainerCallback):
+    """Tells the `sampler` of a trainer, if it has one, each epoch: accelerate does not, after some resumes."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer, self._epoch = trainer, 0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._trainer.sampler is not None:
+            steps = math.ceil(len(kwargs["train_dataloader"]) / args.gradient_accumulation_steps)
+            self._epoch = state.global_step // steps
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._trainer.sampler is not None:
+            self._trainer.sampler.set_epoch(self._epoch)
+            self._epoch += 1
 
 
 def row_lengths(dataset: Any, column: str = "length") -> NDArray[np.int64]:

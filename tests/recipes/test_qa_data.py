@@ -95,7 +95,7 @@ class TestEmbeddedCorpus:
         assert set(asked) == {f"make_{n}" for n in range(40)}, "no methods, no shared or short summaries"
         assert len(passages) == 40 and len(splits["train"]) > len(splits["test"]) > 0
         question = asked["make_7"]
-        assert question.gold[0].text == "make_7 (lib): Make the large number 7 of them"
+        assert question.gold[0].text == "Function make_7 of lib: Make the large number 7 of them"
         words = question.text.removeprefix("Which function is for: ").removesuffix("?").split()
         assert len(words) == 3 and set(words) < {"make", "large", "number", "7"}
 

@@ -141,7 +141,11 @@ class KillAt(TrainerCallback):
 
 class TestCheckpoints:
     @pytest.mark.parametrize("step", [5, 6, 9])
-    @pytest.mark.parametrize("options", [{}, {"lora_rank": 0}, {"virtual_tokens": 0}], ids=["both", "prompt", "lora"])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"lora_rank": 0}, {"virtual_tokens": 0}, {"train_sampling_strategy": "group_by_length"}],
+        ids=["both", "prompt", "lora", "grouped"],
+    )
     def test_resume_exactly(self, tmp_path, step, options):
         """With dropout; killed within an epoch and at its end."""
         saving = {"save_strategy": "steps", "save_steps": 3, "num_train_epochs": 2, **options}
