@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from .index_folders import check_description, describe, whole_folder
 from .retrieval import Hits, Passage, Retriever, as_passages, check_search
-from .text_batches import check_length, load_with_tokenizer, read_texts
+from .text_batches import check_length, load_with_tokenizer, read_texts, repeated
 
 
 _PASSAGES = "passages.jsonl"
@@ -100,15 +100,17 @@ class Reranked:
         """(queries, found) → scores of the same shape."""
         assert self._texts is not None
         model, tokenizer = self._load()
-        first = [query for query, found in zip(queries, rows, strict=True) for _ in found]
-        second = [self._texts[row] for row in rows.ravel()]
+        pairs = [(query, self._texts[row]) for query, found in zip(queries, rows, strict=True) for row in found]
+        distinct, first = repeated(pairs)
+        asked, read = [pairs[pair][0] for pair in distinct], [pairs[pair][1] for pair in distinct]
         settings: dict[str, Any] = {"max_length": self.max_length, "batch_size": self.batch_size, "bf16": self.bf16}
         settings["progress"] = "Reranking" if self.progress else None
-        scores = np.empty(rows.size, np.float32)
-        for numbers, outputs, _ in read_texts(model, tokenizer, first, second, **settings):
+        scores = np.empty(len(pairs), np.float32)
+        for numbers, outputs, _ in read_texts(model, tokenizer, asked, read, **settings):
             logits = outputs.logits.float()
-            scores[numbers] = (logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]).cpu().numpy()
-        return scores.reshape(rows.shape)
+            logits = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+            scores[distinct[numbers]] = logits.cpu().numpy()
+        return scores[first].reshape(rows.shape)
 
     def _load(self) -> tuple[Any, PreTrainedTokenizerBase]:
         if self._loaded is None:

@@ -13,7 +13,10 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 from .fingerprints import model_fingerprint, tokenizer_fingerprint
 from .signals import allocate
 from .structure import backbone
-from .text_batches import check_length, load_with_tokenizer, read_texts
+from .text_batches import check_length, load_with_tokenizer, read_texts, repeated
+
+
+_ROWS_AT_A_TIME = 2**14
 
 
 @dataclass
@@ -53,20 +56,29 @@ class SentenceEncoder:
         found = None
         settings: dict[str, Any] = {"max_length": self.max_length, "batch_size": self.batch_size, "bf16": self.bf16}
         settings["progress"] = "Encoding" if progress else None
-        for rows, outputs, inputs in read_texts(model, tokenizer, [prefix + text for text in texts], **settings):
+        distinct, first = repeated(texts)
+        wanted = [prefix + texts[row] for row in distinct]
+        for rows, outputs, inputs in read_texts(model, tokenizer, wanted, **settings):
             vectors = self._pool(outputs.last_hidden_state.float(), inputs["attention_mask"]).cpu().numpy()
             if not np.isfinite(vectors).all():
-                raise ValueError(f"the encoder gives a vector that is not finite for {texts[rows[0]][:60]!r}")
+                raise ValueError(f"the encoder gives a vector that is not finite near {wanted[rows[0]][:60]!r}")
             if found is None:
                 found = allocate((len(texts), vectors.shape[1]))
-            found[rows] = vectors
-        return np.empty((0, model.config.hidden_size), np.float32) if found is None else found
+            found[distinct[rows]] = vectors
+        if found is None:
+            return np.empty((0, model.config.hidden_size), np.float32)
+        later = np.flatnonzero(first != np.arange(len(first)))
+        for start in range(0, len(later), _ROWS_AT_A_TIME):
+            rows = later[start : start + _ROWS_AT_A_TIME]
+            found[rows] = found[first[rows]]
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of weights, config and tokenizer, wherever they come from; reads all weights once."""
         model, tokenizer = self._load()
-        return f"{model_fingerprint(model)[:32]} {tokenizer_fingerprint(tokenizer)[:32]}"
+        # Transformers makes a pooler up where a checkpoint has none, another one each time; it is not read here.
+        return f"{model_fingerprint(model, without='pooler')[:32]} {tokenizer_fingerprint(tokenizer)[:32]}"
 
     @property
     def name(self) -> str:

@@ -1,6 +1,6 @@
 """Texts through a Transformers model that only reads: batches by length, without gradient, in float32 or bfloat16."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,19 @@ def check_length(model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int
         raise ValueError(f"`max_length` must be from 1 to the model's {most} tokens, got {max_length}")
     if tokenizer.pad_token_id is None:
         raise ValueError("`tokenizer` has no padding token: set `tokenizer.pad_token`, such as to `eos_token`")
+
+
+def repeated(values: Sequence[Hashable]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows with values that no earlier row has; and for every row the first that has its value.
+
+    What is equal must score the same, which it may not in batches that are padded to other lengths.
+
+    >>> [rows.tolist() for rows in repeated(["a", "b", "a"])]
+    [[0, 1], [0, 1, 0]]
+    """
+    seen: dict[Hashable, int] = {}
+    first = np.array([seen.setdefault(value, row) for row, value in enumerate(values)], np.int64)
+    return np.array(list(seen.values()), np.int64), first
 
 
 def read_texts(

@@ -21,12 +21,27 @@ def test_model_fingerprints_know_every_bit(make_model):
     weight = model.bert.encoder.layer[1].output.dense.weight
     with torch.no_grad():
         weight[3, 4] = torch.nextafter(weight[3, 4], torch.tensor(9.0))
+    assert model_fingerprint(model) != first == model_fingerprint(make_model())
     others = [model_fingerprint(model), model_fingerprint(make_model(seed=1)), model_fingerprint(make_model().half())]
     others.append(model_fingerprint(make_model(hidden_act="relu")))
     for alpha in (1, 2):
         adapted = get_peft_model(make_model(), LoraConfig(target_modules=["value"], lora_alpha=alpha))
         others.append(model_fingerprint(adapted))
     assert len({first, *others}) == 1 + len(others)
+
+
+def test_model_fingerprints_do_not_know_where_from(make_model, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    assert model_fingerprint(type(model).from_pretrained(tmp_path)) == model_fingerprint(make_model())
+
+
+def test_a_submodule_can_be_left_out(make_model):
+    model, other = make_model(), make_model()
+    torch.nn.init.ones_(other.classifier.weight)
+    assert model_fingerprint(model) != model_fingerprint(other)
+    assert model_fingerprint(model, without="classifier") == model_fingerprint(other, without="classifier")
+    assert model_fingerprint(model, without="class") != model_fingerprint(other, without="class")
 
 
 def test_model_fingerprints_are_the_same_in_another_process(make_model, tmp_path):
