@@ -1,6 +1,5 @@
 """Inner products of many rows with some queries: the highest, exactly in one blocked pass, or nearly by faiss."""
 
-import logging
 import math
 from collections.abc import Iterator
 from functools import cache
@@ -16,8 +15,6 @@ from tqdm.auto import tqdm
 from .retrieval import Hits, import_extra
 
 
-logger = logging.getLogger(__name__)
-
 _ROWS, _QUERIES, _GROUP = 2**17, 256, 16  # a block of scores takes 64 MiB
 _PAIRS = 4096
 _BFLOAT16_ERROR = 3.1 * 2.0**-9  # of products of unit vectors: both factors and the product are rounded to 8 bits
@@ -30,8 +27,9 @@ class ExactSearch:
     """The rows with the highest inner product with each query, as float32 gives it, whatever the precision before.
 
     All products are computed in bfloat16 first, where the processor has instructions for it. They are off by 0.006
-    at most; what may be among the k highest by that is computed again in float32. So the result is that of float32
-    alone, and equal rows come in their order. Memory is that of the rows in bfloat16 and one block of products.
+    at most (on a CPU; twice that is allowed for elsewhere). What may be among the k highest by that is computed again
+    in float32, so the result is that of float32 alone, and equal rows come in their order. Memory is that of the rows
+    in bfloat16 and one block of products.
 
     Args:
         embeddings: (n, d), rows of length 1, or 0.
@@ -44,7 +42,9 @@ class ExactSearch:
         if dtype is None:
             dtype = torch.float32 if on_cpu and not multiplies_bfloat16() else torch.bfloat16
         self._embeddings = embeddings
-        self._error = _BFLOAT16_ERROR if dtype == torch.bfloat16 else embeddings.shape[1] * 2.0**-22
+        self._error = embeddings.shape[1] * 2.0**-22
+        if dtype == torch.bfloat16:
+            self._error = _BFLOAT16_ERROR * (1 if on_cpu else 2)  # others may round parts of a sum, too
         if dtype == torch.float32 and on_cpu:
             self._rough = torch.from_numpy(embeddings)
         else:
@@ -148,8 +148,8 @@ class FaissSearch:
 
     Args:
         embeddings: (n, d), rows of length 1, or 0.
-        kind: `ivf`, inverted lists, of which a 32nd is looked through; or `hnsw`, a graph: faster, but takes longer to
-            build, and with several threads is another each time.
+        kind: `ivf`, inverted lists, of which a 32nd is looked through, 16 at least; or `hnsw`, a graph: faster, but it
+            takes longer to build, and with several threads is another each time.
         path: of an index that `save` wrote; None to build one.
         progress: whether to show a progress bar while building.
 
@@ -193,7 +193,7 @@ class FaissSearch:
         if isinstance(self._index, self._faiss.IndexHNSW):
             options = self._faiss.SearchParametersHNSW(efSearch=max(128, 2 * k))
             return self._index.search(queries, k, params=options)[1]
-        options = self._faiss.SearchParametersIVF(nprobe=max(8, self._index.nlist // 32))
+        options = self._faiss.SearchParametersIVF(nprobe=max(16, self._index.nlist // 32))
         return self._index.search(queries, k, params=options)[1]
 
     def _read(self, path: Path) -> Any:

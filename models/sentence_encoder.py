@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -71,9 +70,9 @@ class SentenceEncoder:
         for start in range(0, len(later), _ROWS_AT_A_TIME):
             rows = later[start : start + _ROWS_AT_A_TIME]
             found[rows] = found[first[rows]]
-        return found
+        return np.asarray(found)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """A hash of weights, config and tokenizer, wherever they come from; reads all weights once."""
         model, tokenizer = self._load()

@@ -91,6 +91,9 @@ def test_a_folder_is_the_object_it_was_saved_from(tmp_path):
     assert loaded.fingerprint == again.fingerprint == encoder.fingerprint
     assert loaded.fingerprint != make_encoder(seed=1).fingerprint
     assert str(tmp_path) in loaded.name
+    with torch.no_grad():
+        encoder.model.base_model.embeddings.word_embeddings.weight[7] += 1  # as training would
+    assert loaded.fingerprint != encoder.fingerprint
 
 
 @pytest.mark.parametrize(
