@@ -55,6 +55,8 @@ def test_another_corpus_or_setting_has_another_folder(tmp_path):
         [Passage("p0", "w1"), Passage("p1", "w2 w3")],
         [Passage("p0", "w2", "w1"), moved[1]],
         [Passage("q0", "w1 w2"), moved[1]],
+        [Passage("p0", " w2", title="w1"), moved[1]],
+        [Passage("p0w1", " w2"), moved[1]],
     ]
     for number, corpus in enumerate(corpora, start=1):
         retriever = indexed(Counted(), corpus, tmp_path)
