@@ -20,6 +20,7 @@ PROMPTS = [" ".join(WORDS[: 1 + i % 7]) for i in range(11)] + ["nine ten", "ten 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.4}
 BOS, EOS = 2, 3
+NAMES = ("llama", "qwen3", "window")
 
 
 def make_tokenizer():
@@ -28,7 +29,7 @@ def make_tokenizer():
     return tokenizer
 
 
-def make_model(name, tokenizer, seed=0):
+def make_model(name, tokenizer, seed=4):
     """A model that writes words of the tokenizer, and now and then the end."""
     sizes = {**SIZES, "vocab_size": len(tokenizer), "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": 0}
     set_seed(seed)
@@ -46,15 +47,15 @@ def make_model(name, tokenizer, seed=0):
     return model.eval()
 
 
-def alone(model, tokenizer, prompt, stop=(), max_new_tokens=8, **options):
-    """Text and number of tokens of an answer by `generate`, one prompt at a time, cut at the stop strings."""
+def alone(model, tokenizer, prompt, stop=(), max_new_tokens=8):
+    """By `generate`, of one prompt: the text cut at the stop strings, the number of tokens to there, what ended it."""
     ids = torch.tensor([[BOS, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]])
-    options = {"do_sample": False, "max_new_tokens": max_new_tokens, **options}
+    options = {"do_sample": False, "max_new_tokens": max_new_tokens}
     new = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)[0, ids.shape[1] :].tolist()
-    if EOS in new:
-        new = new[: new.index(EOS) + 1]
     for count in range(1, len(new) + 1):
         text = tokenizer.decode(new[:count], skip_special_tokens=True)
+        if new[count - 1] == EOS:
+            return text.strip(), count, "eos"
         if any(string in text for string in stop):
-            return text[: min(text.find(string) for string in stop if string in text)].strip(), count
-    return text.strip(), len(new)
+            return text[: min(text.find(string) for string in stop if string in text)].strip(), count, "stop"
+    return text.strip(), len(new), "length"
