@@ -18,7 +18,8 @@ def make_retriever(name: str, args: Any) -> Any:
     if name == "bm25":
         return BM25Retriever(language=args.language)
     if name == "hybrid":
-        return HybridRetriever([make_retriever(part, args) for part in ("bm25", "dense")])
+        parts = [make_retriever(part, args) for part in ("bm25", "dense")]
+        return HybridRetriever(parts, weights=args.hybrid_weights, fusion=args.hybrid_fusion)
     return DenseRetriever(args.dense_encoder)
 
 

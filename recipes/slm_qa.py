@@ -56,6 +56,13 @@ class SLMQAConfig(RunDefaults, PTSeq2SeqConfig):
         default="sentence-transformers/all-MiniLM-L6-v2",
         metadata={"help": "Hub id or folder of the sentence encoder of `dense` and `hybrid`."},
     )
+    hybrid_fusion: str = field(
+        default="scores",
+        metadata={"help": "How `hybrid` joins BM25 and dense: by `ranks` (reciprocal rank fusion), or by `scores`."},
+    )
+    hybrid_weights: list[float] | None = field(
+        default_factory=lambda: [0.3, 1.0], metadata={"help": "How much BM25 and dense count in `hybrid`."}
+    )
     reranker: str | None = field(
         default=None, metadata={"help": "Hub id or folder of a cross-encoder that orders what was found anew."}
     )
@@ -103,6 +110,7 @@ class SLMQAConfig(RunDefaults, PTSeq2SeqConfig):
         if self.instruction is not None and self.instruction.lower() == "none":
             self.instruction = None
         choices = {"mode": (*MODES, ALL), "retriever": RETRIEVERS, "eval_split": SPLITS}
+        choices["hybrid_fusion"] = ("ranks", "scores")
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {getattr(self, name)!r}")
