@@ -1,7 +1,7 @@
 """Answers of a small causal model by `generate_answers`, beside two ways without it, in one run at one thread.
 
     python benchmarks/answering.py
-    python benchmarks/answering.py --prompts 96 --looped 16 --json answering.json
+    python benchmarks/answering.py --prompts 128 --looped 16 --json answering.json
 
 The model has the shape of SmolLM2-135M and random weights, drawn widely enough that it does not repeat itself. Every
 eighth word of its vocabulary ends a line, which is the stop rule: answers have about 8 tokens, of at most 64, as short
@@ -169,8 +169,8 @@ def show(row: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=48, help="for ours and (b)")
-    parser.add_argument("--looped", type=int, default=6, help="how many of them for (a)")
+    parser.add_argument("--prompts", type=int, default=32, help="for ours and (b)")
+    parser.add_argument("--looped", type=int, default=5, help="how many of them for (a)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 24], help="batch sizes of (b)")
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--layers", type=int, default=30)

@@ -111,6 +111,12 @@ def test_the_common_start_is_read_once(model, tokenizer, reads, explicit):
     assert all(width <= 2 + max(map(len, ids)) - shared for _, width, _ in reads[1:])
 
 
+def test_a_prompt_that_the_others_begin_with(model, tokenizer):
+    prompts = [INSTRUCTIONS + "one", INSTRUCTIONS + "one two", INSTRUCTIONS + "one two ten"]
+    found = generate_answers(model, tokenizer, prompts, **OPTIONS)
+    assert found == [alone(model, tokenizer, prompt, STOP)[0] for prompt in prompts]
+
+
 def test_equal_prompts_are_answered_once(model, tokenizer, tmp_path, reads):
     path = tmp_path / "answers.jsonl"
     found = generate_answers(model, tokenizer, ["one two", "ten", "one two"], path, **OPTIONS)
@@ -167,6 +173,8 @@ def test_settings_and_models_are_kept_apart(models, tokenizer, tmp_path):
     assert len({entry["key"] for entry in lines(path)}) == len(lines(path)) == 3 * len(set(PROMPTS))
     assert generate_answers(models["llama"], tokenizer, PROMPTS, path, name="llama", **OPTIONS) == first
     assert len(lines(path)) == 3 * len(set(PROMPTS))
+    generate_answers(models["llama"], tokenizer, PROMPTS, path, name="llama", **{**OPTIONS, "dtype": "bfloat16"})
+    assert len(lines(path)) == 4 * len(set(PROMPTS))
 
 
 @pytest.mark.parametrize(
