@@ -28,8 +28,7 @@ bench: $(BIN)/.benching ## compare with named peers, side by side
 	$(BIN)/python benchmarks/fused_loss.py
 	$(BIN)/python benchmarks/expert_loop.py
 	$(BIN)/python benchmarks/prompt_tuning.py
-	$(BIN)/python benchmarks/retrieval.py
-	$(BIN)/python benchmarks/answering.py
+	$(BIN)/python benchmarks/slm_qa.py
 
 # The seed of every target: the library with what the tests need, at the versions in constraints.txt.
 $(BIN)/.installed: pyproject.toml constraints.txt
