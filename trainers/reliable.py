@@ -82,7 +82,8 @@ class ReliableTrainer(Trainer):
 
     def _sampler_of_all(self, lengths: NDArray[np.int64] | None) -> RoundSampler:
         """All rows of the training data once an epoch; batches of like length, where there are `lengths`."""
-        args, rows = self.args, len(self.train_dataset)
+        data: Any = self.train_dataset
+        args, rows = self.args, len(data)
         self.sampler = RoundSampler(
             rows,
             args.seed if args.data_seed is None else args.data_seed,
