@@ -1,17 +1,19 @@
 """The memory of a run over time: what it held when, beside the exact peaks of its phases."""
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .drawing import BLUE, GREY, ORANGE, drawing, ensure_png, legend_below
+from .drawing import BLUE, GREY, INK, ORANGE, drawing, ensure_png, legend_below
 from .files import PathLike
 from .memory import PeakMemory, cuda_bytes, resident_bytes
 
 
 _MOST_SAMPLES = 2000
+_ROOM = 0.03  # of the axis that a name takes
 
 
 class MemoryTimeline:
@@ -59,7 +61,7 @@ class MemoryTimeline:
 
 
 def memory_over_time(path: PathLike, samples: Sequence[Mapping[str, Any]]) -> Path:
-    """Draw the samples of a `MemoryTimeline`, its phases named along the top, as a PNG. Returns `path`.
+    """Draw the samples of a `MemoryTimeline`, and where its phases began, as a PNG. Returns `path`.
 
     Raises:
         ValueError: there are no samples, or `path` is no PNG.
@@ -79,11 +81,12 @@ def memory_over_time(path: PathLike, samples: Sequence[Mapping[str, Any]]) -> Pa
         axes.set_ylim(bottom=0)
         axes.set_xlabel("seconds")
         axes.set_ylabel("memory, GiB")
+        room, last = _ROOM * max(times), -math.inf
         for start, name in _starts(samples):
             axes.axvline(start, color=GREY, linewidth=0.8, linestyle=":")
-            axes.text(
-                start, 0.02, f" {name}", rotation=90, fontsize=8, color=GREY, transform=axes.get_xaxis_transform()
-            )
+            if start - last >= room:  # names that would lie over each other are left out
+                axes.text(start, 0.02, name, rotation=90, fontsize=8, color=INK, transform=axes.get_xaxis_transform())
+                last = start
     return path
 
 
