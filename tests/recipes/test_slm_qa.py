@@ -1,6 +1,9 @@
 """The question-answering recipe from flags to report: every mode, tuning, kills, comparisons, bad input."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -264,3 +267,27 @@ def test_tuning_needs_questions_to_train_on(tmp_path, own_model, capsys):
     with pytest.raises(SystemExit, match="2"):
         slm_qa.main([*flags, "--tune", "true", "--report_to", "none"])
     assert "`tune` needs questions to train on" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_answer_as_one(tmp_path, own_model):
+    """Tuning too: the batches are the same, and so are all rows that are answered."""
+    flags = {"model_name_or_path": own_model, "tune": "true", "answer_dtype": "float32"}
+    runs = {}
+    for processes in (1, 2):
+        out = tmp_path / f"out{processes}"
+        size = {"per_device_train_batch_size": 8 // processes}
+        found = common(tmp_path, **flags, **size)
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+        command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "tithe.recipes.slm_qa"]
+        done = subprocess.run(
+            [*command, *found, "--output_dir", str(out)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TITHE_CACHE": str(tmp_path / "cache")},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs[processes] = {mode: lines_of(out / mode / "predictions.jsonl") for mode in MODES}
+        assert all(len(lines_of(out / mode / "answers.jsonl")) == 10 for mode in MODES), "each answered once"
+    assert runs[1] == runs[2]
