@@ -74,16 +74,24 @@ def open_language_model(
     return model, tokenizer
 
 
-def build_small_language_model(folder: Path, texts: Sequence[str], seed: int) -> None:
-    """Write a byte-level tokenizer trained on `texts` and a Llama of 4 layers × 128 with tied embeddings."""
-    tokenizer = train_byte_tokenizer(texts, VOCABULARY, LONGEST)
+def build_small_language_model(
+    folder: Path,
+    texts: Sequence[str],
+    seed: int,
+    *,
+    vocabulary: int = VOCABULARY,
+    width: int = WIDTH,
+    layers: int = LAYERS,
+) -> None:
+    """Write a byte-level tokenizer trained on `texts` and a Llama of `layers` × `width` with tied embeddings."""
+    tokenizer = train_byte_tokenizer(texts, vocabulary, LONGEST)
     tokenizer.save_pretrained(folder)
     set_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=LAYERS,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=LONGEST,

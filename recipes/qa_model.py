@@ -9,20 +9,17 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    set_seed,
 )
 
-from tithe.recipes.byte_tokenizer import train_byte_tokenizer
+from tithe.recipes.language_model import build_small_language_model
 from tithe.recipes.quantisation import QuantisedArguments, loading_options
 
 
 DEFAULT_QA_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMALL = "small"
-VOCABULARY, WIDTH, LAYERS, LONGEST = 1000, 96, 2, 512
+VOCABULARY, WIDTH, LAYERS = 1000, 96, 2
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -91,21 +88,5 @@ def load_answer_tokenizer(source: str | Path, revision: str | None) -> PreTraine
 
 
 def build_small_answerer(folder: Path, texts: Sequence[str], seed: int) -> None:
-    """Write a byte-level tokenizer trained on `texts` and a Llama of 2 layers × 96 with tied embeddings."""
-    tokenizer = train_byte_tokenizer(texts, VOCABULARY, LONGEST)
-    tokenizer.save_pretrained(folder)
-    set_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=LONGEST,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    """Write a byte-level tokenizer trained on `texts` and a Llama of 2 layers × 96."""
+    build_small_language_model(folder, texts, seed, vocabulary=VOCABULARY, width=WIDTH, layers=LAYERS)
