@@ -61,12 +61,17 @@ def compare_runs(argv: Sequence[str]) -> None:
     parser.add_argument("--output_dir", default="runs/slm_qa_compared", help="Folder for table, figure and report.")
     args = parser.parse_args(list(argv))
     with user_errors():
-        runs = [read_run(Path(name)) for name in args.compare]
+        folders = [Path(name).resolve() for name in args.compare]
+        last = [folder.name for folder in folders]
+        names = [name if last.count(name) == 1 else given for name, given in zip(last, args.compare, strict=True)]
+        if len(set(folders)) < len(folders):
+            raise ValueError(f"`compare` names a run twice: {' '.join(args.compare)}")
+        runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
         write_comparison(Path(args.output_dir), runs)
 
 
-def read_run(folder: Path) -> AnsweredRun:
-    """The run in `folder`; a `ValueError` where there is none, or it is not complete."""
+def read_run(folder: Path, name: str) -> AnsweredRun:
+    """The run in `folder`, called `name`; a `ValueError` where there is none, or it is not complete."""
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(f"`compare` {folder}: no complete run lies there (it has no results.json)")
@@ -78,7 +83,7 @@ def read_run(folder: Path) -> AnsweredRun:
         rows = read_predictions(folder / mode)
         scores = answer_scores([row["prediction"] for row in rows], [row["answers"] for row in rows])
         recalls[mode] = scores[_METRIC].tolist()
-    return AnsweredRun(folder.name, results, recalls)
+    return AnsweredRun(name, results, recalls)
 
 
 def write_comparison(folder: Path, runs: Sequence[AnsweredRun]) -> None:
@@ -86,7 +91,8 @@ def write_comparison(folder: Path, runs: Sequence[AnsweredRun]) -> None:
     table = [_row(run, mode) for run in runs for mode in run.results["metrics"]]
     pairs = list(paired_rows(runs))
     write_atomic(folder / "comparison.csv", csv_text(table))
-    write_atomic(folder / "comparison.md", markdown_table(table) + "\n\n" + (markdown_table(pairs) if pairs else ""))
+    tables = [markdown_table([_rounded(row) for row in rows]) for rows in (table, pairs) if rows]
+    write_atomic(folder / "comparison.md", "\n\n".join(tables))
     figure = grouped_bars(
         folder / "figures" / "token_recall.png",
         _bars(runs),
@@ -103,8 +109,14 @@ def write_comparison(folder: Path, runs: Sequence[AnsweredRun]) -> None:
     ]
     sections = [part for part in sections if part.table]
     write_report(folder / "report.html", title="slm_qa: runs compared", sections=sections)
-    shown = [{k: v if isinstance(v, str) else f"{v:.3f}" for k, v in row.items()} for row in table]
+    shown = [{name: str(value) for name, value in _rounded(row).items()} for row in table]
     print_models("slm_qa: runs compared", shown, folder, Console(file=sys.stdout))
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores with three digits behind the point, p-values with two that count."""
+    forms = {"p": ".2g"}
+    return {k: format(v, forms.get(k, ".3f")) if isinstance(v, float) else v for k, v in row.items()}
 
 
 def _row(run: AnsweredRun, mode: str) -> dict[str, Any]:

@@ -30,10 +30,11 @@ def with_index(args: Any, passages: Sequence[Passage]) -> Any:
         ValueError: a model of it cannot be loaded.
     """
     try:
-        retriever = indexed(make_retriever(args.retriever, args), passages, cache_dir() / "indexes")
+        retriever = make_retriever(args.retriever, args)
+        retriever = retriever if args.reranker is None else Reranked(retriever, args.reranker)
+        return indexed(retriever, passages, cache_dir() / "indexes")
     except ValueError as error:
         raise ValueError(f"`retriever` {args.retriever}: {error}") from error
-    return retriever if args.reranker is None else Reranked(retriever, args.reranker)
 
 
 def found_passages(

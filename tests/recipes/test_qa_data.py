@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import pyarrow as pa
 import pytest
 
@@ -68,6 +69,14 @@ def test_a_subset_is_in_order(tmp_path):
     few = load_qa_data(QAArguments(test_file=path, max_eval_samples=10)).test
     numbers = [int(question.answers[1]) for question in few]
     assert len(numbers) == 10 and numbers == sorted(numbers) and numbers != list(range(10))
+
+
+def test_a_corpus_behind_a_url(tmp_path):
+    with fsspec.open("memory://qa/corpus.jsonl", "w") as file:
+        file.write("\n".join(map(json.dumps, CORPUS)))
+    path = write(tmp_path / "test.jsonl", questions(1, gold_passage_ids=["p2"]))
+    data = load_qa_data(QAArguments(test_file=path, corpus_file="memory://qa/corpus.jsonl"))
+    assert data.test[0].gold[0].text == "Text 2."
 
 
 def test_ids_that_are_numbers(tmp_path):

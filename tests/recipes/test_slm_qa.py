@@ -7,7 +7,15 @@ import sys
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from tithe.evaluation import answer_metrics
 from tithe.models import Passage
@@ -96,6 +104,26 @@ def test_memory_is_told_of_model_and_retriever_apart(answered):
     assert usage["model"]["footprint_bytes"] > 1e6 and 0 < usage["retriever"]["index_bytes"] < 1e6
     assert {"index", "base", "tuned", *MODES} <= set(usage["phases"])
     assert {sample["phase"] for sample in usage["timeline"]} >= {"base", "tuned"}
+
+
+def test_hybrid_and_reranker(tmp_path, own_model):
+    """A sentence encoder and a cross-encoder of random weights: their index is cached, and taken the second time."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    tokenizer = AutoTokenizer.from_pretrained(own_model)
+    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, num_labels=1, **sizes)
+    torch.manual_seed(0)
+    for name, kind in (("encoder", BertModel), ("reranker", BertForSequenceClassification)):
+        kind(config).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    flags = {"retriever": "hybrid", "dense_encoder": tmp_path / "encoder", "reranker": tmp_path / "reranker"}
+    flags |= {"model_name_or_path": own_model, "mode": "retriever_context"}
+    slm_qa.main(common(tmp_path, **flags))
+    (index,) = (tmp_path / "cache" / "indexes").iterdir()
+    written = {path: path.stat().st_mtime_ns for path in index.rglob("*") if path.is_file()}
+    slm_qa.main([*common(tmp_path, **flags), "--output_dir", str(tmp_path / "again")])
+    assert written == {path: path.stat().st_mtime_ns for path in index.rglob("*") if path.is_file()}
+    name = "retriever_context/predictions.jsonl"
+    assert (tmp_path / "run" / name).read_text() == (tmp_path / "again" / name).read_text()
 
 
 def test_scores_go_to_the_trackers(tmp_path, own_model):
@@ -227,6 +255,12 @@ def test_runs_are_compared_question_by_question(answered, tmp_path, own_model, c
     page = (tmp_path / "both" / "report.html").read_text()
     assert "run: oracle" in page and "other: oracle" in page and "run: none" in page
     assert str(tmp_path / "both" / "report.html") in capsys.readouterr().out
+
+
+def test_a_run_is_not_compared_with_itself(answered, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        slm_qa.main(["--compare", str(answered), str(answered)])
+    assert "names a run twice" in capsys.readouterr().err
 
 
 def test_unfinished_runs_are_not_compared(tmp_path, capsys):
