@@ -73,9 +73,14 @@ class DataSelectionConfig(RunDefaults, RoundSelectionConfig):
 
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe with the flags `argv`, by default those of the command line."""
+    _run(sys.argv[1:] if argv is None else argv)
+    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+
+
+def _run(argv: list[str]) -> None:
     start, memory = time.perf_counter(), PeakMemory()
     with user_errors():
-        data_args, model_args, args = parse(sys.argv[1:] if argv is None else argv)
+        data_args, model_args, args = parse(argv)
         folder = Path(str(args.output_dir))
         overwrite, args.overwrite = args.overwrite, False  # said once: a run repeated by its run.yaml must not delete
         complete, checkpoint = open_run(folder, data_args, model_args, args, overwrite=overwrite)

@@ -53,6 +53,11 @@ class StagedRecipe:
 
 def run_stages(recipe: StagedRecipe, argv: list[str]) -> None:
     """Run `recipe` with the flags `argv`, from where it was stopped; a complete run is only shown."""
+    _run(recipe, argv)
+    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+
+
+def _run(recipe: StagedRecipe, argv: list[str]) -> None:
     start, memory = time.perf_counter(), PeakMemory()
     with user_errors():
         data_args, model_args, args = recipe.parse(argv)

@@ -45,3 +45,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
+    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits

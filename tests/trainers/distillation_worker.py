@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from accelerate import PartialState
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
@@ -117,3 +118,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
+    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits

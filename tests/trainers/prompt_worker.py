@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from transformers import T5ForConditionalGeneration
 
@@ -49,3 +50,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
+    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits

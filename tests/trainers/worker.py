@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from tithe.selection import Selection
@@ -69,3 +70,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
+    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
