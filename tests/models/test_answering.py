@@ -1,12 +1,12 @@
 """Answers: those of `generate` alone, in any batch; each once, whatever interrupts; rows that are done leave."""
 
-import importlib.util
 import json
 from collections import Counter
-from pathlib import Path
 
+import answerers
 import pytest
 import torch
+from launching import launch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import BertConfig, BertForMaskedLM, FalconH1Config, FalconH1ForCausalLM, T5Config
 from transformers import T5ForConditionalGeneration as T5
@@ -15,15 +15,6 @@ from tithe.models import attach_soft_prompt, computing_in, generate_answers, pla
 from tithe.models.answer_log import shard_path, shard_paths
 
 
-def beside(name, folder="."):
-    """The module of that name, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / folder / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-answerers = beside("answerers")
 INSTRUCTIONS, PROMPTS, alone = answerers.INSTRUCTIONS, answerers.PROMPTS, answerers.alone
 STOP = ("v", "t t")
 OPTIONS = {"stop": STOP, "max_new_tokens": 8, "dtype": None, "progress": False}
@@ -247,15 +238,14 @@ def test_goes_on_with_what_other_processes_left(model, tokenizer, tmp_path, monk
 
 @pytest.mark.slow
 def test_processes_share_the_work(tmp_path):
-    launch, worker = beside("launching", "../trainers").launch, Path(__file__).with_name("answer_worker.py")
     settings = {"args": {}, "temperature": 1.0}
-    launch(worker, tmp_path / "one", 1, settings)
+    launch("answer_worker", tmp_path / "one", 1, settings)
     one = json.loads((tmp_path / "one" / "answers0.json").read_text())
-    found = launch(worker, tmp_path / "two", 2, {**settings, "fail": True}, check=False)
+    found = launch("answer_worker", tmp_path / "two", 2, {**settings, "fail": True}, check=False)
     assert found.returncode != 0 and 0 < len(list((tmp_path / "two").glob("log*.jsonl")))
     kept = [line for file in (tmp_path / "two").glob("log*.jsonl") for line in file.read_text().splitlines()]
     for processes, folder in ((2, "whole"), (3, "two")):
-        launch(worker, tmp_path / folder, processes, settings)
+        launch("answer_worker", tmp_path / folder, processes, settings)
         for process in range(processes):
             assert json.loads((tmp_path / folder / f"answers{process}.json").read_text()) == one
         assert [file.name for file in (tmp_path / folder).glob("log*.jsonl")] == ["log.jsonl"]

@@ -5,10 +5,9 @@ import unicodedata
 
 import numpy as np
 import pytest
+from language import make_texts
 
 from tithe.models import BM25Retriever, Passage
-
-from .language import make_texts
 
 
 @pytest.fixture(autouse=True)

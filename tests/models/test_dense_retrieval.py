@@ -5,12 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from language import make_language_model, make_texts, make_tokenizer
+from retrievers import make_cross_encoder, make_dense, make_passages
 from transformers import AutoModel
 
 from tithe.models import DenseRetriever, SentenceEncoder
-
-from .language import make_language_model, make_texts, make_tokenizer
-from .retrievers import make_cross_encoder, make_dense, make_passages
 
 
 TEXTS = [*make_texts(30, longest=20), "w1 w2", "w1 w2"]

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from retrievers import Overlap
 
 from tithe.models import Hits, HybridRetriever, Passage
-
-from .retrievers import Overlap
 
 
 PASSAGES = [Passage(str(i), f"w{i}") for i in range(6)]

@@ -5,11 +5,10 @@ import signal
 
 import numpy as np
 import pytest
+from retrievers import MAKE, NEEDS_FAISS, Overlap, make_bm25, make_dense, make_passages, make_reranked
 
 from tithe.models import HybridRetriever, Passage, indexed
 from tithe.models.index_folders import whole_folder
-
-from .retrievers import MAKE, NEEDS_FAISS, Overlap, make_bm25, make_dense, make_passages, make_reranked
 
 
 QUERIES = ["w1 w2 w3", "w7"]

@@ -1,17 +1,12 @@
 """Logits from the cache are those of a pass over the whole row, whatever rows join and leave."""
 
-import importlib.util
-from pathlib import Path
-
+import answerers
 import pytest
 import torch
 
 from tithe.models.kv_rows import CachedPasses
 
 
-SPEC = importlib.util.spec_from_file_location("answerers", Path(__file__).with_name("answerers.py"))
-answerers = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(answerers)
 PREFIX = list(range(20, 32))
 
 

@@ -1,9 +1,8 @@
 """Scores from batches of positions equal a plain forward pass a text, mask by mask where the model is masked."""
 
-import importlib.util
 import random
-from pathlib import Path
 
+import language as tiny
 import numpy as np
 import pytest
 import torch
@@ -21,10 +20,6 @@ from tithe.models import language_scores as module
 from tithe.models.language_models import PositionLogits, language_model_kind, longest_input
 from tithe.models.language_scores import LOSS_FLOOR, conditional_scores, read_language_scores
 
-
-spec = importlib.util.spec_from_file_location("language", Path(__file__).parent / "language.py")
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
 
 CAUSAL, MASKED, SEQ2SEQ = ["gpt2", "llama", "opt"], ["bert", "roberta"], ["t5", "bart", "encoder_decoder"]
 KIND = {n: k for k, names in [("causal", CAUSAL), ("masked", MASKED), ("seq2seq", SEQ2SEQ)] for n in names}

@@ -1,17 +1,12 @@
 """Prompts: in a chat template or plain, their tokens, and passages that fit."""
 
-import importlib.util
-from pathlib import Path
-
+import answerers
 import pytest
 from tokenizers import processors
 
 from tithe.models import chat_prompts, encode_prompts, fit_passages
 
 
-SPEC = importlib.util.spec_from_file_location("answerers", Path(__file__).with_name("answerers.py"))
-answerers = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(answerers)
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"

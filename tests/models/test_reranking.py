@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from language import make_texts, make_tokenizer
+from retrievers import Overlap, make_cross_encoder, make_passages, make_reranked
 
 from tithe.models import Reranked
-
-from .language import make_texts, make_tokenizer
-from .retrievers import Overlap, make_cross_encoder, make_passages, make_reranked
 
 
 QUERIES = make_texts(6, seed=4)

@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from language import make_texts
+from retrievers import MAKE, NEEDS_FAISS, make_passages
 
 from tithe.models import Passage, as_passages, indexed
 from tithe.models.retrieval import top_rows
-
-from .language import make_texts
-from .retrievers import MAKE, NEEDS_FAISS, make_passages
 
 
 QUERIES = [*make_texts(9, seed=5), "w1", "nothing known"]

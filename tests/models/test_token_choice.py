@@ -1,19 +1,12 @@
 """Which token comes next: against NumPy and the warpers of Transformers; when an answer is complete."""
 
-import importlib.util
-from pathlib import Path
-
+import answerers
 import numpy as np
 import pytest
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from tithe.models.token_choice import Sampling, StopRule
-
-
-SPEC = importlib.util.spec_from_file_location("answerers", Path(__file__).with_name("answerers.py"))
-answerers = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(answerers)
 
 
 @pytest.fixture(scope="module")

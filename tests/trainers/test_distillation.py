@@ -1,9 +1,7 @@
-import importlib.util
 import json
 import shutil
-import sys
-from pathlib import Path
 
+import distilling as tiny
 import numpy as np
 import pytest
 import torch
@@ -13,11 +11,6 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from tithe.trainers import DistillationConfig, Teacher, last_finished_checkpoint
 
-
-spec = importlib.util.spec_from_file_location("distilling", Path(__file__).with_name("distilling.py"))
-tiny = importlib.util.module_from_spec(spec)
-sys.modules["distilling"] = tiny
-spec.loader.exec_module(tiny)
 
 each_task = pytest.mark.parametrize("task", tiny.TASKS)
 

@@ -1,14 +1,12 @@
 """Distillation is the same in every layout: one process, accumulation, DDP, ZeRO-2 and ZeRO-3, whole or killed."""
 
 import functools
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import distillation_worker as worker
+import launching
 import numpy as np
 import pytest
 import torch
@@ -18,9 +16,6 @@ from transformers import PreTrainedTokenizerFast
 
 
 WORKER = Path(__file__).with_name("distillation_worker.py")
-spec = importlib.util.spec_from_file_location("distillation_worker", WORKER)
-worker = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(worker)
 tiny = worker.tiny
 
 BATCH, STEPS = 8, 6
@@ -73,7 +68,7 @@ class Layout:
         accumulation = self.accumulation * (2 if case.how.endswith("accumulated") else 1)
         sizes = {"gradient_accumulation_steps": accumulation}
         sizes["per_device_train_batch_size"] = BATCH // self.processes // accumulation
-        return sizes | ({"deepspeed": deepspeed_config(self.stage)} if self.stage else {})
+        return sizes | ({"deepspeed": launching.deepspeed_config(self.stage)} if self.stage else {})
 
 
 ONE = Layout()
@@ -89,36 +84,11 @@ each_layout = pytest.mark.parametrize(
 )
 
 
-def deepspeed_config(stage):
-    zero = {"stage": stage}
-    if stage == 3:  # by default parameters as small as these are never partitioned
-        zero |= {"stage3_param_persistence_threshold": 0, "stage3_gather_16bit_weights_on_model_save": True}
-    auto = dict.fromkeys(
-        ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"), "auto"
-    )
-    return {**auto, "zero_allow_untested_optimizer": True, "zero_optimization": zero}
-
-
 def launch(folder, layout, runs, check=True):
     """Work `runs` off in processes of their own."""
     if layout.stage:
         pytest.importorskip("deepspeed")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(json.dumps({"runs": runs}))
-    elastic = ["-m", "torch.distributed.run", "--nproc_per_node", str(layout.processes)]
-    elastic += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-    # With `use_cpu` alone transformers takes two processes for DDP whatever `deepspeed` says.
-    deepspeed = {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"} if layout.stage else {}
-    done = subprocess.run(
-        [sys.executable, *(elastic if layout.processes > 1 else []), str(WORKER), str(folder / "settings.json")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **deepspeed},
-    )
-    errors = [line for line in done.stderr.splitlines() if line.startswith("[rank0]")] or [done.stderr]
-    assert not check or done.returncode == 0, "\n".join(errors)[-4000:]
-    return done
+    return launching.launch("distillation_worker", folder, layout.processes, {"runs": runs}, check)
 
 
 @pytest.fixture(scope="module")

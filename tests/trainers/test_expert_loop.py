@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from killing import KillAt, Killed
 from transformers import BertConfig, BertForMultipleChoice, Trainer, TrainerCallback, set_seed
 
 from tithe.trainers import (
@@ -278,20 +279,6 @@ class TestTeachers:
         assert all(np.isfinite(log["soft_loss"]) for log in trainer.state.log_history if "soft_loss" in log)
 
 
-class Killed(BaseException):
-    """Like SIGKILL: nothing in the library may catch it."""
-
-
-class KillAt(TrainerCallback):
-    def __init__(self, event, step):
-        self._step = step
-        setattr(self, event, self._kill)
-
-    def _kill(self, args, state, control, **kwargs):
-        if state.global_step == self._step:
-            raise Killed
-
-
 OPTIONS = {"save_strategy": "steps", "save_steps": 5, "save_total_limit": 2, "query_strategy": "margin"}
 
 
@@ -319,7 +306,7 @@ class TestResume:
         options = {**OPTIONS, "iteration_start": start, "unlabelled_share": 0.5}
         whole = make_loop("whole", teachers=[make_model(seed=1)], **options)
         whole.train()
-        cut = make_loop("cut", teachers=[make_model(seed=1)], trainer={"callbacks": [KillAt(event, step)]}, **options)
+        cut = make_loop("cut", teachers=[make_model(seed=1)], trainer={"callbacks": [KillAt(step, event)]}, **options)
         with pytest.raises(Killed):
             cut.train()
         resumed = make_loop("cut", model=make_model(), teachers=[make_model(seed=1)], **options)

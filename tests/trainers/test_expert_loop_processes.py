@@ -1,17 +1,12 @@
 """The expert loop in two processes is that in one: the same questions, the same losses, kills and waiting included."""
 
-import importlib.util
 import json
-from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 
 
-spec = importlib.util.spec_from_file_location("launching", Path(__file__).with_name("launching.py"))
-launching = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(launching)
-WORKER = Path(__file__).with_name("loop_worker.py")
 ARGS = {
     "initial_pool_size": 16,
     "query_size": 8,
@@ -26,7 +21,7 @@ STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 def run(folder, processes, check=True, batch=8, **settings):
     args = {**ARGS, "per_device_train_batch_size": batch // processes, **settings.get("args", {})}
-    return launching.launch(WORKER, folder, processes, {**settings, "args": args}, check)
+    return launching.launch("loop_worker", folder, processes, {**settings, "args": args}, check)
 
 
 def answers(folder, process=0):
@@ -75,9 +70,7 @@ def test_all_processes_wait_for_labels(tmp_path):
 @pytest.mark.parametrize("stage", [2, 3])
 def test_zero_asks_and_trains_as_one_process(tmp_path, stage):
     pytest.importorskip("deepspeed")
-    zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
-    names = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    config = {**dict.fromkeys(names, "auto"), "zero_allow_untested_optimizer": True, "zero_optimization": zero}
+    config = launching.deepspeed_config(stage)
     warm = {"iteration_start": "warm", "save_strategy": "no"}
     run(tmp_path / "one", 1, model=STILL, teachers=[1], args=warm)
     run(tmp_path / "two", 2, model=STILL, teachers=[1], args=warm | {"deepspeed": config})

@@ -1,19 +1,14 @@
 """Two processes are one: the same signals, the same selection, the same losses, the same end after a kill."""
 
-import importlib.util
 import json
-from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 
 from tithe.trainers import Ledger
 
 
-spec = importlib.util.spec_from_file_location("launching", Path(__file__).with_name("launching.py"))
-launching = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(launching)
-WORKER = Path(__file__).with_name("worker.py")
 ARGS = {"budget": 32, "num_train_epochs": 3, "learning_rate": 3e-3, "logging_steps": 1, "disable_tqdm": True}
 ARGS |= {"per_device_eval_batch_size": 8, "save_strategy": "steps", "save_steps": 3, "save_total_limit": 1}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -21,7 +16,9 @@ STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 def run(folder, processes, check=True, **settings):
     """Run the worker; settings["args"] are added to ARGS."""
-    return launching.launch(WORKER, folder, processes, {**settings, "args": ARGS | settings.get("args", {})}, check)
+    return launching.launch(
+        "selection_worker", folder, processes, {**settings, "args": ARGS | settings.get("args", {})}, check
+    )
 
 
 def losses(folder):

@@ -1,12 +1,13 @@
 """LoRA and a soft prompt under the trainer: the parent where nothing is added, exact resume, generation, bad input."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
+import prompting
 import pytest
 import torch
+from killing import KillAt, Killed
 from safetensors.torch import load_file
 from transformers import (
     DataCollatorForSeq2Seq,
@@ -14,16 +15,12 @@ from transformers import (
     LlamaForCausalLM,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
-    TrainerCallback,
 )
 
 from tithe.models import add_lora_and_prompt, load_lora_and_prompt, prompt_weights, virtual_tokens_of
 from tithe.trainers import PTDataCollator, PTSeq2SeqConfig, PTSeq2SeqTrainer, last_finished_checkpoint
 
 
-spec = importlib.util.spec_from_file_location("prompting", Path(__file__).with_name("prompting.py"))
-prompting = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(prompting)
 COMMON = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "logging_steps": 1, "learning_rate": 1e-2}
 COMMON |= {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 8, "num_train_epochs": 2}
 ADDED = {"lora_rank": 4, "virtual_tokens": 5}
@@ -124,19 +121,6 @@ class TestTraining:
             logits = trainer.model.eval()(**batch).logits[:, :-1]
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten())
         assert trainer.evaluate(joined[:3])["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Killed
 
 
 class TestCheckpoints:

@@ -1,21 +1,16 @@
 """Prompt tuning in two processes, DDP and ZeRO, is that in one: losses, what is saved, what is generated, kills."""
 
-import importlib.util
 import json
-from pathlib import Path
 
+import launching
 import numpy as np
+import prompting
 import pytest
 from safetensors.torch import load_file
 
 from tithe.models import load_lora_and_prompt
 
 
-spec = importlib.util.spec_from_file_location("launching", Path(__file__).with_name("launching.py"))
-launching = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(launching)
-WORKER = Path(__file__).with_name("prompt_worker.py")
-prompting = launching.beside("prompting")
 ARGS = {"learning_rate": 1e-2, "logging_steps": 1, "disable_tqdm": True, "num_train_epochs": 2, "lora_rank": 4}
 ARGS |= {"virtual_tokens": 5, "predict_with_generate": True, "per_device_eval_batch_size": 4}
 ARGS |= {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 1}
@@ -27,7 +22,7 @@ def run(folder, processes=1, accumulation=1, check=True, dropout=0.0, **settings
         prompting.make_base().save_pretrained(base)
     size = {"per_device_train_batch_size": 8 // processes // accumulation, "gradient_accumulation_steps": accumulation}
     settings |= {"args": {**ARGS, **size, **settings.get("args", {})}, "base": str(base), "dropout": dropout}
-    return launching.launch(WORKER, folder, processes, settings, check)
+    return launching.launch("prompt_worker", folder, processes, settings, check)
 
 
 def left(folder):
@@ -44,16 +39,6 @@ def assert_same(one, two, atol):
     assert predictions == other_predictions
 
 
-def zero(stage):
-    names = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    sizes = {
-        "stage": stage,
-        "stage3_param_persistence_threshold": 0,
-        "stage3_gather_16bit_weights_on_model_save": True,
-    }
-    return {**dict.fromkeys(names, "auto"), "zero_allow_untested_optimizer": True, "zero_optimization": sizes}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("layout", ["ddp", "zero2", "zero3"])
@@ -61,7 +46,7 @@ def test_two_processes_train_as_one(tmp_path, layout, accumulation):
     args = {}
     if layout != "ddp":
         pytest.importorskip("deepspeed")
-        args = {"deepspeed": zero(int(layout[-1]))}
+        args = {"deepspeed": launching.deepspeed_config(int(layout[-1]))}
     run(tmp_path / "one")
     run(tmp_path / "two", 2, accumulation, args=args)
     assert_same(tmp_path / "one", tmp_path / "two", 1e-5)
@@ -76,7 +61,7 @@ def test_a_killed_run_of_two_processes_resumes(tmp_path, layout):
     args = {}
     if layout != "ddp":
         pytest.importorskip("deepspeed")
-        args = {"deepspeed": zero(int(layout[-1]))}
+        args = {"deepspeed": launching.deepspeed_config(int(layout[-1]))}
     run(tmp_path / "whole", 2, dropout=0.1, args=args)
     killed = tmp_path / "killed"
     assert run(killed, 2, check=False, kill=5, dropout=0.1, args=args).returncode != 0

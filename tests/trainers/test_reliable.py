@@ -4,23 +4,11 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, TrainingArguments, set_seed
+from killing import KillAt, Killed
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments, set_seed
 
 from tithe.trainers import DistillationConfig, DistillationTrainer
 from tithe.trainers.reliable import ReliableTrainer
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Killed
 
 
 class Collate:

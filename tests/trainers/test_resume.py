@@ -5,27 +5,12 @@ import shutil
 
 import pytest
 import torch
+from killing import KillAt, Killed
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer
 
 from tithe.selection import KCenter
 from tithe.trainers import Ledger, finished_checkpoints, last_finished_checkpoint
-
-
-class Killed(BaseException):
-    """Like SIGKILL: nothing in the library may catch it."""
-
-
-class KillAt(TrainerCallback):
-    """Ends the run at one event of one step."""
-
-    def __init__(self, event, step):
-        setattr(self, event, self._kill)
-        self._step = step
-
-    def _kill(self, args, state, control, **kwargs):
-        if state.global_step == self._step:
-            raise Killed
 
 
 OPTIONS = {"save_strategy": "steps", "save_steps": 4, "save_total_limit": 2, "strategy": "edfs_lite"}
@@ -67,7 +52,7 @@ def test_resumed_is_uninterrupted(make_trainer, tmp_path, event, step, accumulat
     whole = uninterrupted(make_trainer, tmp_path, **options)
     out = tmp_path / "killed"
     with pytest.raises(Killed):
-        killer = KillAt(event, step // accumulation)
+        killer = KillAt(step // accumulation, event)
         make_trainer(out, **{**OPTIONS, **options}, trainer={"callbacks": [killer]}).train()
     resumed = make_trainer(out, **{**OPTIONS, **options})
     resumed.train(resume_from_checkpoint=bool(last_finished_checkpoint(out)))
@@ -79,7 +64,7 @@ def test_resume_at_the_boundary_of_a_round(make_trainer, tmp_path):
     options = {"save_strategy": "epoch"}
     whole = uninterrupted(make_trainer, tmp_path, **options)
     with pytest.raises(Killed):
-        killer = KillAt("on_step_begin", 6)
+        killer = KillAt(6, "on_step_begin")
         make_trainer(tmp_path / "killed", **{**OPTIONS, **options}, trainer={"callbacks": [killer]}).train()
     resumed = make_trainer(tmp_path / "killed", **{**OPTIONS, **options})
     resumed.train(resume_from_checkpoint=True)
@@ -90,7 +75,7 @@ def test_grouping_by_length_resumes_exactly(make_trainer, tmp_path):
     options = {"train_sampling_strategy": "group_by_length"}
     whole = uninterrupted(make_trainer, tmp_path, **options)
     with pytest.raises(Killed):
-        killer = KillAt("on_step_end", 9)
+        killer = KillAt(9)
         make_trainer(tmp_path / "killed", **{**OPTIONS, **options}, trainer={"callbacks": [killer]}).train()
     resumed = make_trainer(tmp_path / "killed", **{**OPTIONS, **options})
     resumed.train(resume_from_checkpoint=True)
@@ -152,7 +137,7 @@ def test_early_stopping_resumes_with_its_patience(make_trainer, make_pool, tmp_p
     for event, step in (("on_step_end", 14), ("on_train_end", 18), ("on_save", 18)):
         out = tmp_path / f"{event}-{step}"
         with pytest.raises(Killed):
-            build(out, [KillAt(event, step)]).train()
+            build(out, [KillAt(step, event)]).train()
         resumed = build(out)
         resumed.train(resume_from_checkpoint=True)
         assert resumed.state.global_step == 18

@@ -1,19 +1,12 @@
 """A language model beside the one in training: read once, before the first step, and never again with a cache."""
 
-import importlib.util
-from pathlib import Path
-
+import language as tiny
 import numpy as np
 import pytest
 
 from tithe.models import read_language_scores
 from tithe.trainers import text_scorer
 from tithe.trainers.text_scorer import load_language_model
-
-
-spec = importlib.util.spec_from_file_location("language", Path(__file__).parents[1] / "models" / "language.py")
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
 
 
 def with_words(pool):

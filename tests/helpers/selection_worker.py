@@ -4,36 +4,18 @@ Trains on the tiny pool and writes, from process 0, the ledger and all that was 
 """
 
 import hashlib
-import importlib.util
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
 import numpy as np
+import tiny
 import torch
 from accelerate import PartialState
-from transformers import TrainerCallback
+from killing import Kill
 
 from tithe.selection import Selection
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer, last_finished_checkpoint
-
-
-spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "conftest.py")
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
-
-
-class Kill(TrainerCallback):
-    """SIGKILL to every process of the run, as a machine that goes away."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Failing:

@@ -7,41 +7,21 @@ from process 0 the final model.
 
 import gc
 import hashlib
-import importlib.util
 import json
-import os
-import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
+import distilling as tiny
 import torch
 from accelerate import PartialState
-from transformers import AutoTokenizer, TrainerCallback
+from killing import Kill, die
+from transformers import AutoTokenizer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from tithe.models import factorize_embeddings
 from tithe.trainers import DistillationTrainer, last_finished_checkpoint, teacher_cache
-
-
-spec = importlib.util.spec_from_file_location("distilling", Path(__file__).with_name("distilling.py"))
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
-
-
-def die():
-    """SIGKILL to this process; all processes of a run call it at the same point, as when a machine goes away."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Kill(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            die()
 
 
 class Reads:

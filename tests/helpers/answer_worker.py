@@ -1,24 +1,13 @@
 """What the test of answers in several processes runs: `python … answer_worker.py SETTINGS.json`."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import answerers
 from accelerate import PartialState
 
 from tithe.models import generate_answers
-
-
-def beside(name):
-    """The module of that name in this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-answerers = beside("answerers")
 
 
 def main(settings):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from language import LAYERS, VOCABULARY, WORDS, make_language_model, make_texts, make_tokenizer
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
 from tithe.models import (
@@ -16,8 +17,6 @@ from tithe.models import (
     as_passages,
     check_search,
 )
-
-from .language import LAYERS, VOCABULARY, WORDS, make_language_model, make_texts, make_tokenizer
 
 
 class Overlap:

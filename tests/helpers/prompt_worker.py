@@ -1,26 +1,16 @@
 """What the tests of prompt tuning in several processes run: `python … prompt_worker.py SETTINGS.json`."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import prompting
 from accelerate import PartialState
+from killing import Kill
 from safetensors.torch import load_file, save_file
 from transformers import T5ForConditionalGeneration
 
 from tithe.trainers import PTSeq2SeqConfig, PTSeq2SeqTrainer, last_finished_checkpoint
-
-
-def beside(name):
-    """The module of that name in this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prompting, Kill = beside("prompting"), beside("worker").Kill
 
 
 def main(settings):

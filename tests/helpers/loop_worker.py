@@ -1,12 +1,13 @@
 """What the tests of the expert loop in several processes run: `python … loop_worker.py SETTINGS.json`."""
 
 import hashlib
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
+import selection_worker as worker
+import tiny
 import torch
 from accelerate import PartialState
 
@@ -17,12 +18,6 @@ from tithe.trainers import (
     LabelsWanted,
     last_finished_checkpoint,
 )
-
-
-spec = importlib.util.spec_from_file_location("worker", Path(__file__).with_name("worker.py"))
-worker = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(worker)
-tiny = worker.tiny
 
 
 class Absent(ColumnOracle):
