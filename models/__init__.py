@@ -18,6 +18,7 @@ from .hybrid import HybridRetriever
 from .index_folders import indexed
 from .language_models import longest_input
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
+from .loading import loaded_whole, one_line_errors
 from .lora_prompt import add_lora_and_prompt, guard_4bit, load_lora_and_prompt, merge, prompt_weights
 from .passes import computing_in, evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
@@ -73,12 +74,14 @@ __all__ = [
     "guard_4bit",
     "head_parameters",
     "indexed",
-    "load_lora_and_prompt",
     "input_positions",
+    "load_lora_and_prompt",
+    "loaded_whole",
     "longest_input",
     "merge",
     "merge_embeddings",
     "model_fingerprint",
+    "one_line_errors",
     "out_of_fold_el2n",
     "parameter_groups",
     "plain_model",

@@ -50,7 +50,7 @@ def generate_answers(
     An answer ends before the end-of-sequence token (the model's or the tokenizer's) or the first of the `stop`
     strings; blanks around it are cut. Rows that are done leave the batch and others take their places; the tokens with
     which all prompts begin are read once. In float32 (`dtype=None` for a model that has it) the text is that of
-    `model.generate` for each prompt alone, whatever the batch; bfloat16 rounds, and may differ in a row of a hundred.
+    `model.generate` for each prompt alone, whatever the batch; bfloat16 rounds, and a few rows may differ.
 
     With a `path`, each answer is appended as soon as it is there, as one JSON object a line: `key`, `name`, `prompt`,
     `answer`, `prompt_tokens`, `generated_tokens` (what ended it included), `stopped` ("eos", "stop" or "length").

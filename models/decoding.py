@@ -137,7 +137,7 @@ def room_in_memory(model: Any) -> tuple[int, float]:
     """Rows and tokens that a `DecodeLoop` may begin with: what a quarter of a GPU's free memory holds, else 2 GiB.
 
     A token takes its keys and values, twice while they grow, and what flows through a layer as the prompt is read. On
-    a CPU more rows than 32 gain little: the passes are then bound by arithmetic.
+    a CPU the rows are 32 at most.
     """
     config, device = model.config.get_text_config(), model.device
     heads = config.num_attention_heads

@@ -148,8 +148,8 @@ class FaissSearch:
 
     Args:
         embeddings: (n, d), rows of length 1, or 0.
-        kind: `ivf`, inverted lists, of which a 32nd is looked through, 16 at least; or `hnsw`, a graph: faster, but it
-            takes longer to build, and with several threads is another each time.
+        kind: `ivf`, inverted lists, of which a 32nd is looked through, 16 at least; or `hnsw`, a graph,
+            which with several threads is another each time.
         path: of an index that `save` wrote; None to build one.
         progress: whether to show a progress bar while building.
 

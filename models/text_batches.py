@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from .loading import one_line_errors
 from .passes import evaluating, rng_neutral
 from .structure import plain_model
 
@@ -29,11 +30,9 @@ def load_with_tokenizer(model: Any, tokenizer: Any, auto: Any) -> tuple[Any, Pre
         if tokenizer is None:
             raise ValueError("a model that is given as an object needs its `tokenizer`")
         return model, tokenizer
-    try:
+    with one_line_errors(f"`model` {model} could not be loaded"):
         loaded = auto.from_pretrained(str(model))
         tokenizer = AutoTokenizer.from_pretrained(str(model)) if tokenizer is None else tokenizer
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`model` {model} could not be loaded: {str(error).strip().splitlines()[0]}") from error
     return loaded.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 

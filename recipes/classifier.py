@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from tithe.models import freeze, set_head_dropout
+from tithe.models import freeze, one_line_errors, set_head_dropout
 from tithe.recipes.caching import built_once
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.small_model import build_small_model
@@ -72,17 +72,12 @@ def _load(
     source: str, revision: str | None, id2label: dict[int, str]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     labels = {"id2label": id2label, "label2id": {name: index for index, name in id2label.items()}}
-    try:
+    hint = f"Give a folder, a hub id that can be reached from here, or `{SMALL}`"
+    with one_line_errors(f"`model_name_or_path` {source} could not be loaded as a text classifier", hint):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = AutoModelForSequenceClassification.from_pretrained(
             source, revision=revision, num_labels=len(id2label), ignore_mismatched_sizes=True, **labels
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"`model_name_or_path` {source} could not be loaded as a text classifier: {reason} "
-            f"Give a folder, a hub id that can be reached from here, or `{SMALL}`"
-        ) from error
     if tokenizer.pad_token_id is None:  # GPT-2 and others have none
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id

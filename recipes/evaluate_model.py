@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from tithe.evaluation import PeakMemory
+from tithe.models import one_line_errors
 from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import tokenise
@@ -108,12 +109,9 @@ def parse(argv: list[str]) -> tuple[EvaluationArguments, DataArguments]:
 
 def _load(args: EvaluationArguments) -> tuple[RoundSelectionTrainer, PreTrainedTokenizerBase]:
     """A trainer without training data: it places the model on the devices, and reads."""
-    try:
+    with one_line_errors(f"`model_name_or_path` {args.model_name_or_path} is no saved classifier"):
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
         model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`model_name_or_path` {args.model_name_or_path} is no saved classifier: {reason}") from error
     config = RoundSelectionConfig(
         args.output_dir,
         per_device_eval_batch_size=args.per_device_batch_size,

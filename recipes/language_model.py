@@ -11,7 +11,6 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     EvalPrediction,
     LlamaConfig,
     LlamaForCausalLM,
@@ -20,8 +19,10 @@ from transformers import (
     set_seed,
 )
 
+from tithe.models import one_line_errors
 from tithe.recipes.byte_tokenizer import train_byte_tokenizer
 from tithe.recipes.caching import built_once
+from tithe.recipes.loading import load_tokenizer
 
 
 DEFAULT_LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M"
@@ -61,17 +62,9 @@ def open_language_model(
     source: str, revision: str | None, argument: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The causal language model at `source` and its tokenizer, which can pad; `argument` is what errors call it."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    with one_line_errors(f"`{argument}` {source} could not be loaded as a causal language model"):
         model = AutoModelForCausalLM.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`{argument}` {source} could not be loaded as a causal language model: {reason}") from error
-    if tokenizer.eos_token_id is None:
-        raise ValueError(f"the tokenizer of {source} has no end-of-sequence token, which must end each text")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return model, load_tokenizer(source, revision, argument=argument, ending="a text")
 
 
 def build_small_language_model(

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from tithe.evaluation import ClassificationMetrics, PeakMemory
+from tithe.models import one_line_errors
 from tithe.recipes.caching import built_once
 from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
 from tithe.recipes.classification import ClassificationData
@@ -122,14 +123,10 @@ class LoopStages(DistillationStages):
 
     def _load_chooser(self, args: ModelArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         source = str(args.model_name_or_path)
-        try:
+        with one_line_errors(f"{source} could not be loaded for multiple choice"):
             tokenizer = AutoTokenizer.from_pretrained(source, revision=args.model_revision)
             set_seed(self.args.seed)  # of the new head
             model = AutoModelForMultipleChoice.from_pretrained(source, revision=args.model_revision)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{source} could not be loaded for multiple choice: {str(error).strip().splitlines()[0]}"
-            ) from error
         prepare(model, args)
         return model, tokenizer
 
@@ -150,11 +147,9 @@ class LoopStages(DistillationStages):
     def _check_teachers(self, sources: Sequence[str], labelled: bool) -> None:
         """Raise a `ValueError` for a teacher that cannot be had, or has other labels: later would be after hours."""
         for source in sources:
-            try:
+            with one_line_errors(f"teacher {source} cannot be loaded"):
                 config = AutoConfig.from_pretrained(source)
                 AutoTokenizer.from_pretrained(source)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"teacher {source} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
             theirs, ours = set((config.id2label or {}).values()), set(self.data.id2label.values())
             if labelled and not self.data_args.scores_each_choice and theirs != ours:
                 raise ValueError(f"teacher {source} has the labels {sorted(theirs)}, the data {sorted(ours)}")

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from tithe.evaluation import EntityMetrics, PeakMemory, keep_predictions
-from tithe.models import build_student, factorize_embeddings
+from tithe.models import build_student, factorize_embeddings, one_line_errors
 from tithe.recipes.distillation_stages import DistillationStages
 from tithe.recipes.stages import StageResult
 from tithe.recipes.tagger import TaggerArguments, encode, load_tagger
@@ -101,11 +101,9 @@ class Stages(DistillationStages):
 
 
 def _checked_teacher(folder: str, names: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    try:
+    with one_line_errors(f"`teacher_checkpoint` {folder} is no tagger"):
         model = AutoModelForTokenClassification.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`teacher_checkpoint` {folder} is no tagger: {str(error).splitlines()[0]}") from error
     theirs = [model.config.id2label[i] for i in range(model.config.num_labels)]
     if sorted(theirs) != sorted(names):
         raise ValueError(f"`teacher_checkpoint` has the labels {theirs}, the data {list(names)}")

@@ -12,12 +12,12 @@ from tithe.evaluation import PeakMemory, generation_metrics, write_json_lines
 from tithe.models import export_peft, export_plain, generate_predictions, input_positions
 from tithe.recipes.caching import built_once
 from tithe.recipes.instruction_data import InstructionArguments, InstructionData
+from tithe.recipes.loading import load_tokenizer
 from tithe.recipes.seq2seq_model import (
     SMALL,
     Seq2SeqModelArguments,
     build_small_base,
     load_base,
-    load_tokenizer,
     tokenised,
     with_words_dropped,
 )

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from tithe.evaluation import grading_prompts, parse_grade, rule_grades, simpleqa_metrics, write_json_lines
 from tithe.models import chat_prompts, encode_prompts, generate_answers, longest_input
+from tithe.recipes.loading import load_tokenizer
 from tithe.recipes.qa_data import Question
-from tithe.recipes.qa_model import QAModelArguments, load_answer_tokenizer, load_answerer
+from tithe.recipes.qa_model import QAModelArguments, load_answerer
 
 
 RULES = "rules"
@@ -30,11 +33,8 @@ class Grader:
                 load_in_4bit=model_args.load_in_4bit,
                 attn_implementation=model_args.attn_implementation,
             )
-            try:
-                self.tokenizer = load_answer_tokenizer(args.grader, None)
-                self.model: Any = load_answerer(held, args.grader, args.use_cpu)
-            except ValueError as error:
-                raise ValueError(f"`grader`: {error}") from error
+            self.tokenizer = load_tokenizer(args.grader, None, argument="grader", ending="a reply")
+            self.model: Any = load_answerer(held, args.grader, args.use_cpu, "grader")
             self._check_room(questions)
 
     def _check_room(self, questions: Sequence[Question]) -> None:
@@ -58,7 +58,8 @@ class Grader:
             asked = grading_prompts([question.text for question in questions], answers, golds)
             grades = [parse_grade(reply) for reply in self._replies(asked, folder / REPLIES_NAME)]
         rows = zip(questions, answers, grades, strict=True)
-        write_json_lines(folder / GRADES_NAME, ({"question": q.text, "answer": a, "grade": g} for q, a, g in rows))
+        if PartialState().is_main_process:
+            write_json_lines(folder / GRADES_NAME, ({"question": q.text, "answer": a, "grade": g} for q, a, g in rows))
         return {f"simpleqa_{name}": value for name, value in simpleqa_metrics(grades).items()}
 
     def _replies(self, prompts: list[str], path: Path) -> list[str]:

@@ -3,18 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tithe.recipes.language_model import build_small_language_model
-from tithe.recipes.quantisation import QuantisedArguments, loading_options
+from tithe.recipes.loading import QuantisedArguments, load_quantisable
 
 
 DEFAULT_QA_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -30,7 +24,7 @@ class QAModelArguments(QuantisedArguments):
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": f"Hub id or folder of a causal language model. `{SMALL}` makes a Llama of 0.4M parameters and a "
+            "help": f"Hub id or folder of a causal language model. `{SMALL}` makes a Llama of 0.3M parameters and a "
             "tokenizer from the passages, and first trains all of it to repeat passages. Default: "
             f"`{SMALL}` on the embedded corpus, else `{DEFAULT_QA_MODEL}`."
         },
@@ -58,33 +52,13 @@ class QAModelArguments(QuantisedArguments):
         return None if self.answer_dtype == "auto" else getattr(torch, self.answer_dtype)
 
 
-def load_answerer(args: QAModelArguments, source: str | Path, cpu: bool) -> PreTrainedModel:
-    """The causal model at `source`, held as `args` say; a `ValueError`, in one line, where it cannot be had."""
-    options: dict[str, Any] = {"revision": args.model_revision, **loading_options(args, cpu)}
-    if args.attn_implementation is not None:
-        options["attn_implementation"] = args.attn_implementation
-    try:
-        return AutoModelForCausalLM.from_pretrained(str(source), **options)
-    except (ImportError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        hint = ': pip install "tithe[quantization]"' if args.quantised and isinstance(error, ImportError) else ""
-        raise ValueError(
-            f"`model_name_or_path` {source} could not be loaded as a causal language model: {reason}{hint}"
-        ) from error
-
-
-def load_answer_tokenizer(source: str | Path, revision: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer at `source`, which can pad; a `ValueError`, in one line, where there is none."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`model_name_or_path` {source} has no tokenizer that could be loaded: {reason}") from error
-    if tokenizer.eos_token_id is None:
-        raise ValueError(f"the tokenizer of {source} has no end-of-sequence token, which ends an answer")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+def load_answerer(
+    args: QAModelArguments, source: str | Path, cpu: bool, argument: str = "model_name_or_path"
+) -> PreTrainedModel:
+    """The causal model at `source`, held as `args` say; a `ValueError` that names `argument` where there is none."""
+    options = {} if args.attn_implementation is None else {"attn_implementation": args.attn_implementation}
+    kind = "a causal language model"
+    return load_quantisable(AutoModelForCausalLM, args, source, args.model_revision, cpu, kind, argument, **options)
 
 
 def build_small_answerer(folder: Path, texts: Sequence[str], seed: int) -> None:

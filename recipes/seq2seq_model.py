@@ -9,7 +9,6 @@ import numpy as np
 from datasets import Dataset
 from transformers import (
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     T5Config,
@@ -18,7 +17,7 @@ from transformers import (
 )
 
 from tithe.recipes.byte_tokenizer import train_byte_tokenizer
-from tithe.recipes.quantisation import QuantisedArguments, loading_options
+from tithe.recipes.loading import QuantisedArguments, load_quantisable
 
 
 DEFAULT_SEQ2SEQ_MODEL = "google/flan-t5-small"
@@ -48,25 +47,7 @@ class Seq2SeqModelArguments(QuantisedArguments):
 
 def load_base(args: Seq2SeqModelArguments, source: str | Path, cpu: bool) -> PreTrainedModel:
     """The base at `source`, in the precision that `args` say; a `ValueError`, in one line, where it cannot be had."""
-    options: dict[str, Any] = {"revision": args.model_revision, **loading_options(args, cpu)}
-    try:
-        return AutoModelForSeq2SeqLM.from_pretrained(str(source), **options)
-    except ImportError as error:
-        raise ValueError('8 and 4 bits need bitsandbytes: pip install "tithe[quantization]"') from error
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"`model_name_or_path` {source} could not be loaded as an encoder-decoder: {reason}"
-        ) from error
-
-
-def load_tokenizer(source: str | Path, revision: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer at `source`; a `ValueError`, in one line, where there is none."""
-    try:
-        return AutoTokenizer.from_pretrained(str(source), revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`model_name_or_path` {source} has no tokenizer that could be loaded: {reason}") from error
+    return load_quantisable(AutoModelForSeq2SeqLM, args, source, args.model_revision, cpu, "an encoder-decoder")
 
 
 def build_small_base(folder: Path, texts: Sequence[str], seed: int) -> None:

@@ -16,6 +16,7 @@ from transformers import (
     set_seed,
 )
 
+from tithe.models import one_line_errors
 from tithe.recipes.caching import built_once
 from tithe.recipes.small_model import initial_embeddings, train_tokenizer
 from tithe.trainers import tokenize_and_align
@@ -71,18 +72,13 @@ def load_tagger(
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
     }
-    try:
+    hint = f"Give a folder, a hub id that can be reached from here, or `{SMALL}`"
+    with one_line_errors(f"`model_name_or_path` {source} could not be loaded as a token classifier", hint):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **_prefix(source, revision))
         set_seed(seed)  # of the new head
         model = AutoModelForTokenClassification.from_pretrained(
             source, revision=revision, num_labels=len(names), ignore_mismatched_sizes=True, **labels
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"`model_name_or_path` {source} could not be loaded as a token classifier: {reason} "
-            f"Give a folder, a hub id that can be reached from here, or `{SMALL}`"
-        ) from error
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {source} does not say which word a token is of: it is no fast one")
     return model, tokenizer

@@ -251,7 +251,8 @@ class DistillationTrainer(ReliableTrainer):
         if self._teaching is None:
             return super()._get_train_sampler(train_dataset)
         grouped = self.args.train_sampling_strategy == "group_by_length"
-        return self._sampler_of_all(self._teaching.data.lengths() if grouped else None)
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return self._sampler_of_all(dataset, self._teaching.data.lengths() if grouped else None)
 
     # The loss
 

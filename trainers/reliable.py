@@ -78,12 +78,11 @@ class ReliableTrainer(Trainer):
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or not has_length(dataset):
             return super()._get_train_sampler(train_dataset)
-        return self._sampler_of_all(row_lengths(dataset, self.args.length_column_name))
+        return self._sampler_of_all(dataset, row_lengths(dataset, self.args.length_column_name))
 
-    def _sampler_of_all(self, lengths: NDArray[np.int64] | None) -> RoundSampler:
-        """All rows of the training data once an epoch; batches of like length, where there are `lengths`."""
-        data: Any = self.train_dataset
-        args, rows = self.args, len(data)
+    def _sampler_of_all(self, dataset: Any, lengths: NDArray[np.int64] | None) -> RoundSampler:
+        """All rows of `dataset` once an epoch; batches of like length, where there are `lengths`."""
+        args, rows = self.args, len(dataset)
         self.sampler = RoundSampler(
             rows,
             args.seed if args.data_seed is None else args.data_seed,

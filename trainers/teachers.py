@@ -1,8 +1,7 @@
 """Frozen teachers: loaded, checked against the student, and read without a trace in the training around them."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +19,8 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.integrations import deepspeed
 
-from ..models import model_fingerprint, plain_model, tokenizer_fingerprint
+from ..models import loaded_whole, model_fingerprint, plain_model, tokenizer_fingerprint
 from .distillation_tasks import LANGUAGE_TASKS, check_vocabularies, label_order, task_of
 from .teacher_inputs import OwnInputs
 
@@ -172,19 +170,8 @@ def _load(name: str, task: str, dtype: torch.dtype | None, load_in_8bit: bool) -
     options: dict[str, Any] = {"dtype": dtype} if dtype is not None else {}
     if load_in_8bit:
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    with _whole():
+    with loaded_whole():
         return _LOADERS[task].from_pretrained(name, **options)
-
-
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Load without ZeRO-3 cutting the parameters up: the teacher has no engine that would put them together again."""
-    config = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed._hf_deepspeed_config_weak_ref = None
-    try:
-        yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = config
 
 
 def logits_of(

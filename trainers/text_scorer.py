@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.auto import modeling_auto
 
-from ..models import model_fingerprint, read_language_scores, text_fingerprint, tokenizer_fingerprint
+from ..models import model_fingerprint, one_line_errors, read_language_scores, text_fingerprint, tokenizer_fingerprint
 from .signal_cache import SignalCache, signal_key
 from .signal_reader import Signals
 
@@ -27,7 +27,7 @@ def load_language_model(source: str) -> tuple[nn.Module, Any]:
     Raises:
         ValueError: it cannot be loaded, or is no language model.
     """
-    try:
+    with one_line_errors(f"`scoring_model` {source} could not be loaded"):
         config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(source)
         saved = (getattr(config, "architectures", None) or [""])[0]
@@ -36,9 +36,6 @@ def load_language_model(source: str) -> tuple[nn.Module, Any]:
         for names, auto in _KINDS:
             if saved in names.values():
                 return auto.from_pretrained(source), tokenizer
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`scoring_model` {source} could not be loaded: {reason}") from error
     raise ValueError(
         f"`scoring_model` {source} was saved as {saved or 'no known architecture'}: give a causal, masked or seq2seq "
         "language model"
