@@ -57,9 +57,8 @@ def make_model(options: argparse.Namespace) -> Any:
     sizes = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": options.layers}
     sizes |= {"num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192}
     tokens = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": None, "eos_token_id": EOS}
-    return LlamaForCausalLM(
-        LlamaConfig(**sizes, **tokens, tie_word_embeddings=True, initializer_range=0.06)  # type: ignore[arg-type]
-    ).eval()
+    config = LlamaConfig(**sizes, **tokens, tie_word_embeddings=True, initializer_range=0.06)
+    return LlamaForCausalLM(config).eval()
 
 
 def make_prompts(kind: str, count: int) -> list[str]:

@@ -35,7 +35,7 @@ from tithe.evaluation import (
     write_results,
 )
 from tithe.recipes.classifier import SMALL
-from tithe.recipes.corpus import CORPUS_NAME
+from tithe.recipes.corpus import hub_dataset
 
 
 @dataclass
@@ -213,7 +213,7 @@ def _write_card(run: ClassificationRun, metrics: Mapping[str, Mapping[str, float
         metrics=shown,
         training=training,
         base_model=None if base_model == SMALL else base_model,
-        dataset=None if dataset == CORPUS_NAME else dataset,
+        dataset=hub_dataset(dataset),
         tags=["tithe", "data-selection"],
     )
     write_atomic(run.folder / "README.md", card)

@@ -21,7 +21,7 @@ _WORDS = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"}
 
 
 # A flag that says what is run: with one of them, a recipe's own config file does not apply.
-_OF_A_RUN = ("--config", "--dataset", "--train_file", "--model_name_or_path")
+_OF_A_RUN = ("--config", "--dataset", "--train_file", "--validation_file", "--test_file", "--model_name_or_path")
 
 
 class _ConfigLoader(yaml.SafeLoader):

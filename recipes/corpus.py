@@ -5,6 +5,7 @@ import hashlib
 import re
 
 import pyarrow as pa
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tithe.recipes.classification import ClassificationData, assemble
 from tithe.recipes.data_arguments import DataArguments
@@ -81,6 +82,21 @@ def _mask_pattern(library: str) -> re.Pattern[str]:
     names = {library, library.replace("_", " "), LIBRARIES.get(library, library), *_ALIASES.get(library, ())}
     alternatives = "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
     return re.compile(rf"(?<![a-z])(?:{alternatives})(?![a-z])", re.IGNORECASE)
+
+
+def keywords_of(text: str) -> tuple[str, list[str]]:
+    """The words of a text in lower case, joined by spaces, and those of them that are no stop words (scikit-learn's).
+
+    >>> keywords_of("Return the mean of a tensor.")
+    ('return the mean of a tensor', ['return', 'mean', 'tensor'])
+    """
+    words = re.findall(r"\w+", text.lower())
+    return " ".join(words), [word for word in words if word not in ENGLISH_STOP_WORDS]
+
+
+def hub_dataset(name: str | None) -> str | None:
+    """What a model card names: the data set's id, but nothing for the embedded corpus, which lies on no hub."""
+    return None if name == CORPUS_NAME else name
 
 
 def hash_of(key: str) -> int:

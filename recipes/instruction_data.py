@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +10,10 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tithe.evaluation import LANGUAGES
 from tithe.recipes.caching import cache_dir, memory_mapped
-from tithe.recipes.corpus import CORPUS_NAME, hash_of, split_of
+from tithe.recipes.corpus import CORPUS_NAME, hash_of, keywords_of, split_of
 from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.harvest import harvest
 from tithe.recipes.labels import rows_of
@@ -124,10 +122,9 @@ def api_instruction_tables(records: pa.Table) -> dict[str, pa.Table]:
     """
     rows: dict[str, tuple[str, str]] = {}
     for text in records["text"].to_pylist():
-        words = re.findall(r"\w+", text.lower())
-        keywords = [word for word in words if word not in ENGLISH_STOP_WORDS]
-        if len(keywords) >= API_KEYWORDS and len(words) <= API_WORDS:
-            rows.setdefault(" ".join(words), (f"{API_INSTRUCTION}\n{' '.join(keywords)}", text))
+        key, keywords = keywords_of(text)
+        if len(keywords) >= API_KEYWORDS and len(key.split()) <= API_WORDS:
+            rows.setdefault(key, (f"{API_INSTRUCTION}\n{' '.join(keywords)}", text))
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
     for number, row in sorted((hash_of(key), row) for key, row in rows.items()):
         splits[split_of(number)].append(row)

@@ -15,6 +15,7 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
+from tithe.recipes.corpus import hub_dataset
 from tithe.recipes.language_model import SMALL
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
@@ -120,7 +121,7 @@ def _write_card(run: StagedRun, last: StageResult) -> None:
         summary=_summary(run.stages, last) + ".",
         training={"epochs": last.notes.get("epochs"), "learning rate": last.notes.get("learning_rate")},
         base_model=None if base == SMALL else base,
-        dataset=run.args.get("dataset"),
+        dataset=hub_dataset(run.args.get("dataset")),
         tags=["tithe", "distillation"],
     )
     write_atomic(run.folder / "README.md", card)

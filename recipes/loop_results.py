@@ -25,7 +25,7 @@ from tithe.evaluation import (
     write_results,
 )
 from tithe.recipes.classifier import SMALL
-from tithe.recipes.corpus import CORPUS_NAME
+from tithe.recipes.corpus import hub_dataset
 from tithe.recipes.loop_records import PROBABILITIES_NAME
 from tithe.recipes.loop_stages import CONTROL
 from tithe.recipes.stage_results import print_models, print_table, stage_figures
@@ -287,7 +287,7 @@ def _write_card(run: StagedRun, results: Mapping[str, Any], main: StageResult) -
         summary=_summary(results, main) + ".",
         training={"epochs": main.notes.get("epochs"), "learning rate": main.notes.get("learning_rate")},
         base_model=None if base == SMALL else base,
-        dataset=None if dataset == CORPUS_NAME else dataset,
+        dataset=hub_dataset(dataset),
         tags=["tithe", "active-learning", "distillation"],
     )
     write_atomic(run.folder / "README.md", card)

@@ -27,6 +27,7 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
+from tithe.recipes.corpus import hub_dataset
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
@@ -173,7 +174,7 @@ def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
 
 
 def _write_card(run: StagedRun, last: StageResult) -> None:
-    base, dataset = run.args.get("model_name_or_path"), run.args.get("dataset")
+    base = run.args.get("model_name_or_path")
     card = model_card(
         name=run.args.get("hub_model_id") or run.folder.resolve().name,
         metrics={split: {k: v for k, v in values.items() if k != "loss"} for split, values in last.metrics.items()},
@@ -181,7 +182,7 @@ def _write_card(run: StagedRun, last: StageResult) -> None:
         summary=_summary(run.stages, last) + ".",
         training={"epochs": last.notes.get("epochs"), "learning rate": last.notes.get("learning_rate")},
         base_model=None if base == SMALL else base,
-        dataset=dataset,
+        dataset=hub_dataset(run.args.get("dataset")),
         tags=["tithe", "distillation"],
     )
     write_atomic(run.folder / "README.md", card)

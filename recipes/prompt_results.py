@@ -17,6 +17,7 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
+from tithe.recipes.corpus import hub_dataset
 from tithe.recipes.prompt_stages import ADAPTED, SETTINGS, read_samples, references_of
 from tithe.recipes.seq2seq_model import SMALL
 from tithe.recipes.stage_results import print_models, stage_figures
@@ -109,7 +110,7 @@ def _write_card(run: StagedRun, results: Mapping[str, Any], adapted: StageResult
         summary=_summary(results) + ".",
         training={"epochs": adapted.notes.get("epochs"), "learning rate": adapted.notes.get("learning_rate")},
         base_model=None if base == SMALL else base,
-        dataset=run.args.get("dataset"),
+        dataset=hub_dataset(run.args.get("dataset")),
         tags=["tithe", "lora", "prompt-tuning"],
     )
     write_atomic(run.folder / "README.md", card)

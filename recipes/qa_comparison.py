@@ -1,4 +1,4 @@
-"""Finished question-answering runs side by side: models × modes × retrievers, and which differences are real."""
+"""Finished question-answering runs side by side: models × modes × retrievers, and a paired test of each difference."""
 
 import argparse
 import itertools

@@ -1,17 +1,15 @@
 """Questions, their answers, the passages that hold them, and a corpus to search, from any source."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tithe.models import Passage
-from tithe.recipes.corpus import CORPUS_NAME, hash_of, split_of
+from tithe.recipes.corpus import CORPUS_NAME, hash_of, keywords_of, split_of
 from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.harvest import harvest
 from tithe.recipes.labels import rows_of
@@ -144,13 +142,11 @@ def api_questions(records: pa.Table) -> tuple[dict[str, list[Question]], list[Pa
     known: set[str] = set()
     columns = (records[name].to_pylist() for name in ("kind", "module", "qualname", "text"))
     for kind, module, name, text in zip(*columns, strict=True):
-        words = re.findall(r"\w+", text.lower())
-        keywords = [word for word in words if word not in ENGLISH_STOP_WORDS]
         if kind != "function" or f"{module}.{name}" in known:  # some are defined twice, each under a condition
             continue
         known.add(f"{module}.{name}")
-        if len(words) <= API_WORDS and len(keywords) >= API_KEYWORDS:
-            key = " ".join(words)
+        key, keywords = keywords_of(text)
+        if len(key.split()) <= API_WORDS and len(keywords) >= API_KEYWORDS:
             rng = np.random.default_rng(hash_of(key))
             kept = np.sort(rng.permutation(len(keywords))[: max(2, round(len(keywords) * 2 / 3))])
             asked = f"Which function is for: {' '.join(keywords[i] for i in kept)}?"

@@ -18,13 +18,14 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
+from tithe.recipes.corpus import hub_dataset
 from tithe.recipes.qa_model import SMALL
 from tithe.recipes.qa_prompts import MODES
-from tithe.recipes.qa_stages import ANSWERS_NAME, TUNED, QAStages, read_predictions
+from tithe.recipes.qa_stages import ANSWERS_NAME, TUNED, read_predictions
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
-from tithe.recipes.tracking import log_scores
+from tithe.recipes.tracking import log_scores, trackers
 
 
 _SHOWN = ("token_recall", "exact_match", "f1", "answer_in_text", "refusal")
@@ -42,7 +43,6 @@ _MIB = 2**20
 def write_run(run: StagedRun) -> dict[str, Any]:
     """Write every file; `results.json` comes last: where it lies, the run is complete. Returns what is in it."""
     modes = [stage for stage in run.stages if stage.name in MODES]
-    stages: Any = run.runner
     results: dict[str, Any] = {
         "recipe": "slm_qa",
         "metrics": {stage.name: stage.metrics[stage.name] for stage in modes},
@@ -60,7 +60,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
         "data": {"name": run.data.name, "fingerprint": run.data.fingerprint, **run.data.report},
         "args": run.args,
     }
-    usage = _memory_usage(run, modes, stages)
+    usage = _memory_usage(run, modes)
     write_atomic(run.folder / "memory_usage.json", json.dumps(usage, indent=2) + "\n")
     figures = stage_figures(run.folder / "figures", run.stages, told={TUNED: "tuned model"}, aside="")
     drawn = memory_over_time(run.folder / "figures" / "memory.png", usage["timeline"])
@@ -76,19 +76,19 @@ def write_run(run: StagedRun) -> dict[str, Any]:
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(results))
     _write_card(run, results)
     scores = {f"{mode}/{name}": v for mode, values in results["metrics"].items() for name, v in values.items()}
-    log_scores(stages.trackers, run.folder, "slm_qa", scores)
+    log_scores(trackers(run.args["report_to"]), run.folder, "slm_qa", scores)
     write_results(run.folder / "results.json", results)
     return results
 
 
-def _memory_usage(run: StagedRun, modes: Sequence[StageResult], stages: QAStages) -> dict[str, Any]:
+def _memory_usage(run: StagedRun, modes: Sequence[StageResult]) -> dict[str, Any]:
     """Model and retriever apart, the exact peaks of the phases, and the samples over time."""
     index = [stage.notes["retriever_bytes"] for stage in modes if "retriever_bytes" in stage.notes]
     return {
         "model": {"footprint_bytes": modes[-1].notes["model_bytes"]},
         "retriever": {"index_bytes": index[0]} if index else None,
         "phases": run.memory.to_dict(),
-        "timeline": stages.timeline.stop(),
+        "timeline": list(run.timeline),
     }
 
 
@@ -144,7 +144,7 @@ def _write_card(run: StagedRun, results: Mapping[str, Any]) -> None:
         summary=_summary(results) + ".",
         training={name: training[name] for name in ("epochs", "learning_rate") if name in training},
         base_model=None if base == SMALL else base,
-        dataset=run.args.get("dataset"),
+        dataset=hub_dataset(run.args.get("dataset")),
         tags=["tithe", "question-answering"],
     )
     write_atomic(run.folder / "README.md", card)

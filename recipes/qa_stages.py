@@ -4,37 +4,36 @@ import copy
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from tithe.evaluation import (
-    MemoryTimeline,
     PeakMemory,
     answer_scores,
     bootstrap_interval,
-    write_atomic,
     write_json_lines,
 )
 from tithe.models import Passage, generate_answers, load_lora_and_prompt, longest_input
 from tithe.recipes.caching import built_once
+from tithe.recipes.loading import load_tokenizer
 from tithe.recipes.qa_data import QAArguments, QAData, Question
 from tithe.recipes.qa_grading import Grader
 from tithe.recipes.qa_model import (
     SMALL,
     QAModelArguments,
     build_small_answerer,
-    load_answer_tokenizer,
     load_answerer,
 )
 from tithe.recipes.qa_prompts import ORACLE, RETRIEVER, PromptMaker, Prompts
 from tithe.recipes.qa_retrieval import found_passages, with_index
 from tithe.recipes.splits import SPLITS
-from tithe.recipes.stages import NOTE_NAME, Rows, StageResult, StageRunner, read_note
+from tithe.recipes.stages import Rows, StageResult, StageRunner
 from tithe.recipes.tracking import trackers
 from tithe.trainers import PTSeq2SeqTrainer
 
@@ -56,8 +55,8 @@ class QAStages(StageRunner):
         self, data: QAData, data_args: QAArguments, model_args: QAModelArguments, args: Any, memory: PeakMemory
     ) -> None:
         super().__init__(args, memory)
-        self.timeline = MemoryTimeline(memory)
-        self.data, self.model_args, self.trackers = data, model_args, trackers(args.report_to)
+        trackers(args.report_to)  # each is there
+        self.data, self.model_args = data, model_args
         self.questions: Sequence[Question] = getattr(data, args.eval_split)
         _check_modes(data, args, starts_from_nothing=self.starts_from_nothing)
         self.source: Any = model_args.model_name_or_path
@@ -68,13 +67,13 @@ class QAStages(StageRunner):
                 self.source = built_once(
                     self.root / "initial_model", lambda to: build_small_answerer(to, texts, args.seed)
                 )
-            self.tokenizer = load_answer_tokenizer(self.source, model_args.model_revision)
-            self._model: Any = None if self.starts_from_nothing else self._load(self.source)
-            self._answering: Any = None
+            self.tokenizer = load_tokenizer(self.source, model_args.model_revision, ending="an answer")
             self._retriever: Any = None
             if RETRIEVER in args.modes:
                 with memory.phase("index"):
                     self._retriever = with_index(args, data.passages or ())
+        self._model: Any = None if self.starts_from_nothing else self._load(self.source)
+        self._answering: Any = None
         window = longest_input(self._model or self._load(self.source), self.tokenizer)
         room = min(window - args.max_new_tokens, args.max_prompt_length)
         self.maker = PromptMaker(self.tokenizer, args.instruction, args.chat, room)
@@ -82,6 +81,8 @@ class QAStages(StageRunner):
         self._grader = None if args.grader is None else Grader(args, model_args, self.questions)
         self.prompts = {mode: self._prompts(args.eval_split, mode) for mode in args.modes}
         self.rows = {split: self._training_rows(split) for split in SPLITS[:2]} if args.tune else {}
+        for split, rows in self.rows.items():
+            _check_lengths(split, rows, window, args.max_prompt_length)
 
     @property
     def starts_from_nothing(self) -> bool:
@@ -95,7 +96,7 @@ class QAStages(StageRunner):
             done.append(self._once(BASE, self._make_base))
         if self.args.tune:
             done.append(self._once(TUNED, self._make_tuned))
-        return [*done, *(self._answered(mode) for mode in self.args.modes)]
+        return [*done, *(self._unless_finished(mode, partial(self._answered, mode)) for mode in self.args.modes)]
 
     def _load(self, source: str | Path) -> Any:
         return load_answerer(self.model_args, source, self.args.use_cpu)
@@ -162,16 +163,8 @@ class QAStages(StageRunner):
 
     # Answers
 
-    def _answered(self, mode: str) -> StageResult:
+    def _answered(self, mode: str, folder: Path) -> StageResult:
         """Answer the questions in `mode`, from where it was stopped, and score the answers."""
-        folder = self.root / mode
-        found = read_note(folder)
-        if found is not None:
-            if PartialState().is_main_process:
-                print(f"{mode}: finished already, in {folder}", flush=True)
-            return found
-        if PartialState().is_main_process:
-            print(f"{mode}:", flush=True)
         model, start = self._answerer(), time.perf_counter()
         with self.memory.phase(mode):
             answers = self._answers(model, self.prompts[mode].texts, folder / ANSWERS_NAME)
@@ -180,11 +173,7 @@ class QAStages(StageRunner):
         size = sum(p.numel() for p in model.parameters())
         notes |= {"model_bytes": model.get_memory_footprint()}
         values = {"name": mode, "folder": str(folder), "parameters": size, "bytes_on_disk": 0, "seconds": seconds}
-        result = StageResult(**values, metrics={mode: metrics}, speed={}, history=[], notes=notes)
-        if PartialState().is_main_process:
-            write_atomic(folder / NOTE_NAME, json.dumps(asdict(result), indent=2, default=float))
-        PartialState().wait_for_everyone()
-        return result
+        return StageResult(**values, metrics={mode: metrics}, speed={}, history=[], notes=notes)
 
     def _answerer(self) -> Any:
         """The model that answers, from its folder: with LoRA, if it was tuned."""
@@ -248,6 +237,19 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
     """`question`, `answers`, `prediction` and the ids of the `passages` of a mode that has been answered."""
     lines = (folder / PREDICTIONS_NAME).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
+
+
+def _check_lengths(split: str, rows: Dataset, window: int, max_prompt_length: int) -> None:
+    """Raise a `ValueError` where a prompt and its answer are longer than the model's window."""
+    lengths = np.array([len(ids) for ids in rows["input_ids"]])
+    if lengths.max() > window:
+        row = rows[int(lengths.argmax())]
+        answer = sum(label != -100 for label in row["labels"])
+        raise ValueError(
+            f"{split}: {(lengths > window).sum()} of {len(lengths)} prompts are longer, with their answer, than the "
+            f"model's {window} tokens (the longest has {lengths.max()}, of which {answer} are its answer): shorten "
+            f"the answers, or lower `max_prompt_length` {max_prompt_length}"
+        )
 
 
 def _check_modes(data: QAData, args: Any, starts_from_nothing: bool) -> None:

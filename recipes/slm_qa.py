@@ -135,7 +135,7 @@ class SLMQAConfig(RunDefaults, PTSeq2SeqConfig):
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe with the flags `argv`, by default those of the command line."""
     argv = sys.argv[1:] if argv is None else argv
-    if "--compare" in argv:
+    if any(part.split("=")[0] == "--compare" for part in argv):
         compare_runs(argv)
         return
     recipe = StagedRecipe(parse=parse, load=load_qa_data, stages=QAStages, write=write_run, show=print_summary)
@@ -147,11 +147,7 @@ def parse(argv: list[str]) -> tuple[QAArguments, QAModelArguments, SLMQAConfig]:
     with over_own_config(argv, "slm_qa") as argv:
         found = parse_arguments((QAArguments, QAModelArguments, SLMQAConfig), argv, __doc__)
     data_args, model_args, args = found
-    own = data_args.test_file if data_args.dataset is None and data_args.train_file is None else None
-    if own is None:
-        name_model(data_args, model_args, small=SMALL, default=DEFAULT_QA_MODEL)
-    elif model_args.model_name_or_path is None:
-        model_args.model_name_or_path = DEFAULT_QA_MODEL
+    name_model(data_args, model_args, small=SMALL, default=DEFAULT_QA_MODEL)
     if args.learning_rate == TrainingArguments.learning_rate:
         args.learning_rate = 3e-4  # LoRA starts from nothing: the parent's default is for whole models
     return data_args, model_args, args

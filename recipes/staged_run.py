@@ -12,22 +12,23 @@ from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from tithe.evaluation import PeakMemory, read_results
+from tithe.evaluation import MemoryTimeline, PeakMemory, read_results
 from tithe.recipes.arguments import resolved_arguments, user_errors
+from tithe.recipes.corpus import CORPUS_NAME
 from tithe.recipes.run_folder import open_run
 from tithe.recipes.stages import StageResult, StageRunner
 
 
 @dataclass
 class StagedRun:
-    """All that the files of a run are made of; `runner` has run the stages, `rows` are as its models take them."""
+    """All that the files of a run are made of; `rows` are as its models take them, `timeline` samples of memory."""
 
     folder: Path
     data: Any
-    runner: StageRunner
     rows: Mapping[str, Dataset]
     stages: Sequence[StageResult]
     memory: PeakMemory
+    timeline: Sequence[Mapping[str, Any]]
     args: Mapping[str, Any]
     timings: Mapping[str, float]
 
@@ -53,12 +54,17 @@ class StagedRecipe:
 
 def run_stages(recipe: StagedRecipe, argv: list[str]) -> None:
     """Run `recipe` with the flags `argv`, from where it was stopped; a complete run is only shown."""
-    _run(recipe, argv)
+    memory = PeakMemory()
+    timeline = MemoryTimeline(memory)
+    try:
+        _run(recipe, argv, memory, timeline)
+    finally:
+        timeline.stop()
     PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
 
 
-def _run(recipe: StagedRecipe, argv: list[str]) -> None:
-    start, memory = time.perf_counter(), PeakMemory()
+def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: MemoryTimeline) -> None:
+    start = time.perf_counter()
     with user_errors():
         data_args, model_args, args = recipe.parse(argv)
         folder = Path(str(args.output_dir))
@@ -83,10 +89,10 @@ def _run(recipe: StagedRecipe, argv: list[str]) -> None:
     run = StagedRun(
         folder=folder,
         data=data,
-        runner=stages,
         rows=stages.rows,
         stages=done,
         memory=memory,
+        timeline=timeline.stop(),
         args=resolved_arguments(data_args, model_args, args),
         timings={"total": time.perf_counter() - start, **{stage.name: stage.seconds for stage in done}},
     )
@@ -96,7 +102,8 @@ def _run(recipe: StagedRecipe, argv: list[str]) -> None:
 def name_model(data_args: Any, model_args: Any, *, small: str, default: str) -> None:
     """Where no model is named: `small` on the embedded corpus, `default` on data of the user's own."""
     if model_args.model_name_or_path is None:
-        own = data_args.dataset or data_args.train_file
+        files = data_args.train_file or data_args.test_file
+        own = files or data_args.dataset not in (None, CORPUS_NAME)
         model_args.model_name_or_path = default if own else small
 
 

@@ -71,14 +71,24 @@ class StageRunner(ABC):
         Args:
             make: is given the stage's folder; makes its trainer, and names the rows that its model is scored on.
         """
+        return self._unless_finished(name, lambda folder: self._train(name, folder, make))
+
+    def _unless_finished(self, name: str, run: Callable[[Path], StageResult]) -> StageResult:
+        """What a stage came to when it was finished before, or comes to now: `run` is given its folder."""
         folder = self.root / name
         found = read_note(folder)
-        if found is not None:
-            if PartialState().is_main_process:
-                print(f"{name}: finished already, in {folder}", flush=True)
-            return found
         if PartialState().is_main_process:
-            print(f"{name}:", flush=True)
+            print(f"{name}:" if found is None else f"{name}: finished already, in {folder}", flush=True)
+        if found is not None:
+            return found
+        result = run(folder)
+        PartialState().wait_for_everyone()
+        if PartialState().is_main_process:
+            write_atomic(folder / NOTE_NAME, json.dumps(asdict(result), indent=2, default=float))
+        PartialState().wait_for_everyone()
+        return result
+
+    def _train(self, name: str, folder: Path, make: Callable[[Path], tuple[Any, Rows]]) -> StageResult:
         start = time.perf_counter()
         with self.memory.phase(name):
             trainer, rows = make(folder)
@@ -94,12 +104,7 @@ class StageRunner(ABC):
         notes |= untrained | self._trained(trainer, rows, folder)
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         speed = self._speed(model, rows[held_out[-1]], trainer.data_collator)
-        result = self._result(name, folder, model, metrics, speed, seconds, trainer.state.log_history, notes)
-        trainer.accelerator.wait_for_everyone()
-        if PartialState().is_main_process:
-            write_atomic(folder / NOTE_NAME, json.dumps(asdict(result), indent=2, default=float))
-        trainer.accelerator.wait_for_everyone()
-        return result
+        return self._result(name, folder, model, metrics, speed, seconds, trainer.state.log_history, notes)
 
     def _result(
         self,

@@ -241,7 +241,7 @@ class TestBadInput:
             ({"lora_rank": 0}, "`method` both needs `lora_rank` above 0"),
             ({"language": "xx"}, "`language` must be one of"),
             ({"output_column": "input"}, "must be different columns"),
-            ({"output_column": "ouput"}, "did you mean"),
+            ({"output_column": "ouput"}, "did you mean `--output_column output`?"),
             ({"model_name_or_path": "nowhere/at-all"}, "`model_name_or_path` nowhere/at-all"),
             ({"load_in_8bit": "true"}, "a quantised one cannot be"),
         ],

@@ -1,13 +1,16 @@
 """The question-answering recipe from flags to report: every mode, tuning, kills, comparisons, bad input."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
+from launching import deepspeed_config
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -21,7 +24,7 @@ from tithe.evaluation import answer_metrics
 from tithe.models import Passage
 from tithe.recipes import qa_stages, slm_qa
 from tithe.recipes.qa_data import Question
-from tithe.recipes.qa_model import build_small_answerer
+from tithe.recipes.qa_model import DEFAULT_QA_MODEL, build_small_answerer
 from tithe.recipes.qa_prompts import MODES, PromptMaker
 
 
@@ -54,6 +57,12 @@ def common(folder, gold=True, **more):
     settings |= {"disable_tqdm": "true", "instruction": "none", "max_new_tokens": 6, "answer_batch_size": 4}
     settings |= {"base_epochs": 1, "num_train_epochs": 1, "learning_rate": 1e-2, "passages": 2, **more}
     return [*found, *(part for name, value in settings.items() for part in (f"--{name}", str(value)))]
+
+
+def make_own_model(folder):
+    texts = [" ".join([*COLOURS, *THINGS]), "Which colour has the is ? Question: Answer: 0 1 2 3 4 5 6 7 8 9"]
+    build_small_answerer(folder, texts, seed=0)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +154,7 @@ def test_a_complete_run_is_only_shown(answered, capsys, monkeypatch):
 
 @pytest.fixture
 def own_model(tmp_path):
-    texts = [" ".join([*COLOURS, *THINGS]), "Which colour has the is ? Question: Answer: 0 1 2 3 4 5 6 7 8 9"]
-    build_small_answerer(tmp_path / "own", texts, seed=0)
-    return tmp_path / "own"
+    return make_own_model(tmp_path / "own")
 
 
 def test_what_was_answered_is_not_answered_again(tmp_path, own_model, monkeypatch):
@@ -261,6 +268,9 @@ def test_a_run_is_not_compared_with_itself(answered, capsys):
     with pytest.raises(SystemExit, match="2"):
         slm_qa.main(["--compare", str(answered), str(answered)])
     assert "names a run twice" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        slm_qa.main([f"--compare={answered / 'figures'}"])
+    assert "no complete run lies there" in capsys.readouterr().err
 
 
 def test_unfinished_runs_are_not_compared(tmp_path, capsys):
@@ -295,6 +305,39 @@ def test_bad_flags(tmp_path, capsys, flags, gold, message, monkeypatch):
     assert message in capsys.readouterr().err
 
 
+def test_answers_that_do_not_fit_behind_their_prompts(tmp_path, own_model, capsys):
+    """What is trained on is longer than what is generated."""
+    flags = common(tmp_path, model_name_or_path=own_model, tune="true", mode="oracle_context")
+    row = {"question": "Which?", "answers": ["red " * 600], "context": "It is red."}
+    with open(tmp_path / "train.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+    with pytest.raises(SystemExit, match="2"):
+        slm_qa.main(flags)
+    error = capsys.readouterr().err
+    assert "train: 1 of 49 prompts are longer, with their answer, than the model's 512 tokens" in error
+    assert "are its answer): shorten the answers, or lower `max_prompt_length` 2048" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "model"),
+    [
+        ([], "small"),
+        (["--dataset", "api-docs"], "small"),
+        (["--test_file", "rows.jsonl"], DEFAULT_QA_MODEL),
+        (["--dataset", "nq_open"], DEFAULT_QA_MODEL),
+    ],
+)
+def test_the_small_model_is_of_the_embedded_corpus(flags, model):
+    assert slm_qa.parse([*flags, "--report_to", "none"])[1].model_name_or_path == model
+
+
+def test_memory_is_sampled_no_longer_than_a_run(tmp_path, capsys):
+    before = threading.active_count()
+    with pytest.raises(SystemExit, match="2"):
+        slm_qa.main(common(tmp_path, gold=False, mode="oracle_context"))
+    assert threading.active_count() == before
+
+
 def test_tuning_needs_questions_to_train_on(tmp_path, own_model, capsys):
     path = write_rows(tmp_path / "test.jsonl", 5, 0)
     flags = ["--test_file", str(path), "--model_name_or_path", str(own_model), "--output_dir", str(tmp_path / "run")]
@@ -303,25 +346,44 @@ def test_tuning_needs_questions_to_train_on(tmp_path, own_model, capsys):
     assert "`tune` needs questions to train on" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_two_processes_answer_as_one(tmp_path, own_model):
-    """Tuning too: the batches are the same, and so are all rows that are answered."""
-    flags = {"model_name_or_path": own_model, "tune": "true", "answer_dtype": "float32"}
-    runs = {}
-    for processes in (1, 2):
-        out = tmp_path / f"out{processes}"
-        size = {"per_device_train_batch_size": 8 // processes}
-        found = common(tmp_path, **flags, **size)
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """Tunes and answers in so many processes, under ZeRO where a stage is given; what it left of each mode."""
+    folder = tmp_path_factory.mktemp("launched")
+    make_own_model(folder / "own")
+
+    @functools.cache
+    def run(processes, stage=None):
+        out = folder / f"out{processes}-{stage}"
+        flags = {"model_name_or_path": folder / "own", "tune": "true", "answer_dtype": "float32"}
+        flags |= {"per_device_train_batch_size": 8 // processes, "report_to": "tensorboard", "output_dir": out}
+        sharded = {}
+        if stage is not None:
+            path = folder / f"zero{stage}.json"
+            path.write_text(json.dumps(deepspeed_config(stage)))
+            flags |= {"deepspeed": path, "gradient_checkpointing": "true"}
+            sharded = {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
         command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "tithe.recipes.slm_qa"]
         done = subprocess.run(
-            [*command, *found, "--output_dir", str(out)],
+            [*command, *common(folder, **flags)],
             capture_output=True,
             text=True,
             timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TITHE_CACHE": str(tmp_path / "cache")},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TITHE_CACHE": str(folder / "cache"), **sharded},
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        runs[processes] = {mode: lines_of(out / mode / "predictions.jsonl") for mode in MODES}
         assert all(len(lines_of(out / mode / "answers.jsonl")) == 10 for mode in MODES), "each answered once"
-    assert runs[1] == runs[2]
+        assert len(list((out / "runs").glob("*"))) == 1, "the scores are logged once"
+        return {mode: lines_of(out / mode / "predictions.jsonl") for mode in MODES}
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [None, 2, 3])
+def test_two_processes_tune_and_answer_as_one(launched, stage):
+    """The batches are the same, and so are all rows that are answered."""
+    if stage is not None:
+        pytest.importorskip("deepspeed")
+    assert launched(2, stage) == launched(1)
