@@ -11,7 +11,7 @@ demo: $(BIN)/.installed ## train on a tenth of the embedded corpus; ends with th
 	$(BIN)/accelerate launch recipes/data_selection.py
 
 test: $(BIN)/.installed ## run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 test-slow: $(BIN)/.installed ## run the tests that take over a minute or several processes, too
 	$(BIN)/python -m pytest -q -m "slow or not slow"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+from accelerate import PartialState
 from datasets import Dataset, Features
 
 
@@ -47,13 +48,17 @@ def published(path: Path) -> Iterator[Path]:
 
 
 def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `build` if it is not there yet; killed on the way, it leaves no half of it."""
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
-            built = Path(unfinished) / folder.name
-            build(built)
-            built.replace(folder)
+    """`folder`, filled by `build` if it is not there yet; killed on the way, it leaves no half of it.
+
+    All processes call it, and the first one builds.
+    """
+    with PartialState().main_process_first():
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
+                built = Path(unfinished) / folder.name
+                build(built)
+                built.replace(folder)
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from tithe.models import freeze, one_line_errors, set_head_dropout
+from tithe.models import freeze, loaded_whole, one_line_errors, set_head_dropout
 from tithe.recipes.caching import built_once
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.small_model import build_small_model
@@ -73,7 +73,10 @@ def _load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     labels = {"id2label": id2label, "label2id": {name: index for index, name in id2label.items()}}
     hint = f"Give a folder, a hub id that can be reached from here, or `{SMALL}`"
-    with one_line_errors(f"`model_name_or_path` {source} could not be loaded as a text classifier", hint):
+    with (
+        loaded_whole(),
+        one_line_errors(f"`model_name_or_path` {source} could not be loaded as a text classifier", hint),
+    ):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = AutoModelForSequenceClassification.from_pretrained(
             source, revision=revision, num_labels=len(id2label), ignore_mismatched_sizes=True, **labels

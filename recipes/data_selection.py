@@ -27,6 +27,7 @@ from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tok
 from tithe.recipes.config_files import over_own_config
 from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
 from tithe.recipes.pool_view import describe_selection, view_pool
+from tithe.recipes.processes import end_processes
 from tithe.recipes.run_defaults import RunDefaults
 from tithe.recipes.run_folder import open_run
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
@@ -74,7 +75,7 @@ class DataSelectionConfig(RunDefaults, RoundSelectionConfig):
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe with the flags `argv`, by default those of the command line."""
     _run(sys.argv[1:] if argv is None else argv)
-    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+    end_processes()
 
 
 def _run(argv: list[str]) -> None:
@@ -146,8 +147,8 @@ def _make_trainer(
     logging.set_verbosity(args.get_process_log_level())
     warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
     logging.disable_progress_bar()  # one for every file written or read; those of training and of the pool stay
+    model, tokenizer = load_classifier(model_args, data, Path(str(args.output_dir)) / "initial_model", args.seed)
     with PartialState().main_process_first():
-        model, tokenizer = load_classifier(model_args, data, Path(str(args.output_dir)) / "initial_model", args.seed)
         train, validation, test = (
             tokenise(rows, tokenizer, model_args.max_length) for rows in (data.train, data.validation, data.test)
         )

@@ -1,6 +1,5 @@
 """Stages that train a student, by teachers or without any: what the distillation recipes and the loop share."""
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from tithe.models import build_student
+from tithe.models import build_student, loaded_whole
 from tithe.recipes.stages import Rows, StageResult, StageRunner, scores_of
 from tithe.trainers import DistillationTrainer
 
@@ -28,7 +27,8 @@ class DistillationStages(StageRunner):
     trainer_options: dict[str, Any]
 
     def _student(self, teacher: str | Path) -> PreTrainedModel:
-        model = self.auto.from_pretrained(teacher)
+        with loaded_whole():
+            model = self.auto.from_pretrained(teacher)
         rows = self.rows["train"].select_columns(["input_ids", "attention_mask"])
         samples = [self._batch(rows, start) for start in range(0, min(_SAMPLE_ROWS, len(rows)), 32)]
         return build_student(
@@ -77,7 +77,8 @@ class DistillationStages(StageRunner):
 
     def _measured(self, name: str, folder: Path) -> StageResult:
         """A model that is there already, evaluated."""
-        model = self.auto.from_pretrained(folder)
+        with loaded_whole():
+            model = self.auto.from_pretrained(folder)
         trainer = DistillationTrainer(
             model,
             self._arguments(self.root / name, "student"),
@@ -99,11 +100,12 @@ class DistillationStages(StageRunner):
 
     def _arguments(self, folder: Path, settings: str) -> Any:
         """The student's arguments, with the epochs and learning rate of another stage where it is one."""
-        args = copy.copy(self.args)
-        args.output_dir = str(folder)
-        if settings != "student":
-            args.num_train_epochs = getattr(args, f"{settings}_epochs")
-            args.learning_rate = getattr(args, f"{settings}_learning_rate")
-            args.attention_weight = 0.0
-            args.hidden_weight = getattr(args, f"{settings}_hidden_weight", 0.0)
-        return args
+        if settings == "student":
+            return self._arguments_in(folder)
+        return self._arguments_in(
+            folder,
+            num_train_epochs=getattr(self.args, f"{settings}_epochs"),
+            learning_rate=getattr(self.args, f"{settings}_learning_rate"),
+            attention_weight=0.0,
+            hidden_weight=getattr(self.args, f"{settings}_hidden_weight", 0.0),
+        )

@@ -24,11 +24,12 @@ from transformers import (
 )
 
 from tithe.evaluation import PeakMemory
-from tithe.models import one_line_errors
+from tithe.models import loaded_whole, one_line_errors
 from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import tokenise
 from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
+from tithe.recipes.processes import end_processes
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
 
 
@@ -62,9 +63,14 @@ class EvaluationArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe with the flags `argv`, by default those of the command line."""
+    _run(sys.argv[1:] if argv is None else argv)
+    end_processes()
+
+
+def _run(argv: list[str]) -> None:
     start, memory = time.perf_counter(), PeakMemory()
     with user_errors():
-        args, data_args = parse(sys.argv[1:] if argv is None else argv)
+        args, data_args = parse(argv)
         with memory.phase("loading"):
             trainer, tokenizer = _load(args)
             with PartialState().main_process_first():
@@ -109,7 +115,7 @@ def parse(argv: list[str]) -> tuple[EvaluationArguments, DataArguments]:
 
 def _load(args: EvaluationArguments) -> tuple[RoundSelectionTrainer, PreTrainedTokenizerBase]:
     """A trainer without training data: it places the model on the devices, and reads."""
-    with one_line_errors(f"`model_name_or_path` {args.model_name_or_path} is no saved classifier"):
+    with loaded_whole(), one_line_errors(f"`model_name_or_path` {args.model_name_or_path} is no saved classifier"):
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
         model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path)
     config = RoundSelectionConfig(

@@ -12,6 +12,7 @@ where it needs labels, says which file to fill in (`tithe label FILE`), and goes
 moment and started again with the same arguments, it goes on to the same result.
 """
 
+import math
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,6 +121,12 @@ class LoopConfig(RunDefaults, ExpertLoopConfig):
             raise ValueError(
                 f"{what} needs teachers: pass `teacher_models` and `teacher_rows`, or `teacher_checkpoints`"
             )
+        if {"expert_loop", CONTROL} & set(self.methods):
+            self.epochs_of_iteration(math.ceil(self.num_train_epochs))
+            if self.iteration_start == "initial" and (self.deepspeed_plugin is not None or self.fsdp):
+                raise ValueError(
+                    "under DeepSpeed and FSDP the weights of the start cannot be put back: pass --iteration_start warm"
+                )
         if not 0 <= self.ensemble_threshold <= 1:
             raise ValueError(f"`ensemble_threshold` must be a probability, from 0 to 1; got {self.ensemble_threshold}")
         for name in ("teacher_epochs", "supervised_epochs"):

@@ -19,7 +19,7 @@ from transformers import (
     set_seed,
 )
 
-from tithe.models import one_line_errors
+from tithe.models import loaded_whole, one_line_errors
 from tithe.recipes.byte_tokenizer import train_byte_tokenizer
 from tithe.recipes.caching import built_once
 from tithe.recipes.loading import load_tokenizer
@@ -62,7 +62,7 @@ def open_language_model(
     source: str, revision: str | None, argument: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The causal language model at `source` and its tokenizer, which can pad; `argument` is what errors call it."""
-    with one_line_errors(f"`{argument}` {source} could not be loaded as a causal language model"):
+    with loaded_whole(), one_line_errors(f"`{argument}` {source} could not be loaded as a causal language model"):
         model = AutoModelForCausalLM.from_pretrained(source, revision=revision)
     return model, load_tokenizer(source, revision, argument=argument, ending="a text")
 

@@ -45,15 +45,15 @@ class LanguageStages(DistillationStages):
             "preprocess_logits_for_metrics": token_sums,
         }
         self._start: Any
+        if args.teacher_checkpoint is None:
+            source, initial = str(model_args.model_name_or_path), self.root / "initial_model"
+            self._start, self.tokenizer = load_language_model(
+                source, model_args.model_revision, initial, data.train, args.seed
+            )
+        else:
+            self._start, self.tokenizer = open_language_model(args.teacher_checkpoint, None, "teacher_checkpoint")
+        self._check(data_args.block_size)
         with PartialState().main_process_first():
-            if args.teacher_checkpoint is None:
-                source, initial = str(model_args.model_name_or_path), self.root / "initial_model"
-                self._start, self.tokenizer = load_language_model(
-                    source, model_args.model_revision, initial, data.train, args.seed
-                )
-            else:
-                self._start, self.tokenizer = open_language_model(args.teacher_checkpoint, None, "teacher_checkpoint")
-            self._check(data_args.block_size)
             self.rows = {split: packed(getattr(data, split), self.tokenizer, data_args.block_size) for split in SPLITS}
         for split, rows in self.rows.items():
             if not len(rows):

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_bitsandbytes_available
 
-from tithe.models import one_line_errors
+from tithe.models import loaded_whole, one_line_errors
 
 
 @dataclass
@@ -40,6 +40,8 @@ def load_quantisable(
 ) -> PreTrainedModel:
     """The model at `source`, in as many bits as `args` say, on the CPU or the current GPU where it is quantised.
 
+    Under ZeRO-3, too, each process first has the whole model: it is read before it is trained.
+
     Args:
         auto: the class that loads it.
         kind: what errors say that it should be.
@@ -51,7 +53,7 @@ def load_quantisable(
     """
     if args.quantised and not is_bitsandbytes_available():
         raise ValueError('8 and 4 bits need bitsandbytes: pip install "tithe[quantization]"')
-    with one_line_errors(f"`{argument}` {source} could not be loaded as {kind}"):
+    with loaded_whole(), one_line_errors(f"`{argument}` {source} could not be loaded as {kind}"):
         return auto.from_pretrained(str(source), revision=revision, **_quantisation(args, cpu), **options)
 
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from tithe.evaluation import ClassificationMetrics, PeakMemory
-from tithe.models import one_line_errors
+from tithe.models import loaded_whole, one_line_errors
 from tithe.recipes.caching import built_once
 from tithe.recipes.choice_data import ChoiceCollator, LoopDataArguments, tokenise_choices
 from tithe.recipes.classification import ClassificationData
@@ -63,16 +63,16 @@ class LoopStages(DistillationStages):
         self.given = 0  # labels there are from the start: of the first rows of the pool
         if data.unlabelled is not None:
             self.given, pool = len(pool), concatenate_datasets([pool, data.unlabelled])
+        self.student, self.tokenizer = self._load_student(pool)
+        self.teacher_models = self._prepare_teachers(pool)
+        self._check_teachers(self.teacher_models, labelled=False)
+        self._check_teachers(args.teacher_checkpoints or (), labelled=True)
         with PartialState().main_process_first():
-            self.student, self.tokenizer = self._load_student(pool)
-            self.teacher_models = self._prepare_teachers(pool)
-            self._check_teachers(self.teacher_models, labelled=False)
-            self._check_teachers(args.teacher_checkpoints or (), labelled=True)
             self.rows = {
                 split: self._encode(rows, self.tokenizer)
                 for split, rows in (("train", pool), ("validation", data.validation), ("test", data.test))
             }
-            self.teacher_rows = for_teachers
+        self.teacher_rows = for_teachers
         self.collate = self._collator(self.tokenizer)
 
     @property
@@ -123,7 +123,7 @@ class LoopStages(DistillationStages):
 
     def _load_chooser(self, args: ModelArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         source = str(args.model_name_or_path)
-        with one_line_errors(f"{source} could not be loaded for multiple choice"):
+        with loaded_whole(), one_line_errors(f"{source} could not be loaded for multiple choice"):
             tokenizer = AutoTokenizer.from_pretrained(source, revision=args.model_revision)
             set_seed(self.args.seed)  # of the new head
             model = AutoModelForMultipleChoice.from_pretrained(source, revision=args.model_revision)
@@ -253,14 +253,12 @@ class LoopStages(DistillationStages):
         return person if args.oracle == "file" else column
 
     def _arguments(self, folder: Path, settings: str) -> Any:
-        args = copy.copy(self.args)
-        args.output_dir = str(folder)
-        args.teacher_text_pair_column = "text_pair" if "text_pair" in self.data.train.column_names else None
-        args.teacher_max_length = self.model_args.max_length
+        changes: dict[str, Any] = {"teacher_max_length": self.model_args.max_length}
+        changes["teacher_text_pair_column"] = "text_pair" if "text_pair" in self.data.train.column_names else None
         if settings != "student":
-            args.num_train_epochs = getattr(args, f"{settings}_epochs")
-            args.learning_rate = getattr(args, f"{settings}_learning_rate") or args.learning_rate
-        return args
+            changes["num_train_epochs"] = getattr(self.args, f"{settings}_epochs")
+            changes["learning_rate"] = getattr(self.args, f"{settings}_learning_rate") or self.args.learning_rate
+        return self._arguments_in(folder, **changes)
 
     def _trained(self, trainer: Any, rows: Rows, folder: Path) -> dict[str, Any]:
         notes: dict[str, Any] = {"labels": len(rows["train"])}

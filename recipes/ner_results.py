@@ -27,6 +27,7 @@ from tithe.evaluation import (
     write_report,
     write_results,
 )
+from tithe.models import loaded_whole
 from tithe.recipes.corpus import hub_dataset
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
@@ -116,7 +117,8 @@ def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _predict(run: StagedRun, stage: StageResult) -> tuple[list[list[str]], Tags, Tags]:
     """Words of test, what the model of `stage` says of them, and the right labels; words that were cut count as O."""
-    model, tokenizer = AutoModelForTokenClassification.from_pretrained(stage.folder), _tokenizer(stage.folder)
+    with loaded_whole():  # by one process
+        model, tokenizer = AutoModelForTokenClassification.from_pretrained(stage.folder), _tokenizer(stage.folder)
     names, test = run.data.names, run.data.test
     encoded = encode(test, tokenizer, names, "first", int(run.args["max_length"]))
     rows = encoded.select_columns(["input_ids", "attention_mask", "labels"])

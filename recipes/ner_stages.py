@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from tithe.evaluation import EntityMetrics, PeakMemory, keep_predictions
-from tithe.models import build_student, factorize_embeddings, one_line_errors
+from tithe.models import build_student, factorize_embeddings, loaded_whole, one_line_errors
 from tithe.recipes.distillation_stages import DistillationStages
 from tithe.recipes.stages import StageResult
 from tithe.recipes.tagger import TaggerArguments, encode, load_tagger
@@ -40,14 +40,14 @@ class Stages(DistillationStages):
             "preprocess_logits_for_metrics": keep_predictions,
         }
         self._start: Any
+        if args.teacher_checkpoint is None:
+            source = str(model_args.model_name_or_path)
+            self._start, self.tokenizer = load_tagger(
+                source, model_args.model_revision, data.names, self.root / "initial_model", data.train, args.seed
+            )
+        else:
+            self._start, self.tokenizer = _checked_teacher(args.teacher_checkpoint, data.names)
         with PartialState().main_process_first():
-            if args.teacher_checkpoint is None:
-                source = str(model_args.model_name_or_path)
-                self._start, self.tokenizer = load_tagger(
-                    source, model_args.model_revision, data.names, self.root / "initial_model", data.train, args.seed
-                )
-            else:
-                self._start, self.tokenizer = _checked_teacher(args.teacher_checkpoint, data.names)
             self.rows = {
                 "train": self._encode(data.train, model_args.label_scheme),
                 "validation": self._encode(data.validation, "first"),
@@ -89,7 +89,8 @@ class Stages(DistillationStages):
     # Models
 
     def _factorized(self, teacher: str | Path) -> PreTrainedModel:
-        model = AutoModelForTokenClassification.from_pretrained(teacher)
+        with loaded_whole():
+            model = AutoModelForTokenClassification.from_pretrained(teacher)
         tokens = torch.from_numpy(np.concatenate([np.asarray(row) for row in self.rows["train"]["input_ids"]]))
         vocabulary: Any = model.get_input_embeddings()
         counts = torch.bincount(tokens, minlength=vocabulary.num_embeddings)
@@ -101,7 +102,7 @@ class Stages(DistillationStages):
 
 
 def _checked_teacher(folder: str, names: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    with one_line_errors(f"`teacher_checkpoint` {folder} is no tagger"):
+    with loaded_whole(), one_line_errors(f"`teacher_checkpoint` {folder} is no tagger"):
         model = AutoModelForTokenClassification.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     theirs = [model.config.id2label[i] for i in range(model.config.num_labels)]

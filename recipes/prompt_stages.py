@@ -1,6 +1,5 @@
 """What a prompt-tuning run trains: a small base first, where none is named, and then what is added to it."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -56,13 +55,11 @@ class PromptStages(StageRunner):
             raise ValueError("`export_plain` merges LoRA into the base, which is not possible in 8 or 4 bits")
         self.data, self.data_args, self.model_args = data, data_args, model_args
         self.source: Any = model_args.model_name_or_path
+        if self.starts_from_nothing:
+            texts = [*data.train["source"][:], *data.train["target"][:]]
+            self.source = built_once(self.root / "initial_model", lambda to: build_small_base(to, texts, args.seed))
+        self.tokenizer = load_tokenizer(self.source, model_args.model_revision)
         with PartialState().main_process_first():
-            if self.starts_from_nothing:
-                texts = [*data.train["source"][:], *data.train["target"][:]]
-                self.source = built_once(
-                    self.root / "initial_model", lambda to: build_small_base(to, texts, args.seed)
-                )
-            self.tokenizer = load_tokenizer(self.source, model_args.model_revision)
             self.rows = {split: self._tokenised(getattr(data, split)) for split in SPLITS}
         self._base = None if self.starts_from_nothing else self._load(self.source)
         room = None if self._base is None else input_positions(self._base)
@@ -91,9 +88,8 @@ class PromptStages(StageRunner):
         return [*done, self._once(ADAPTED, self._make_adapted)]
 
     def _make_base(self, folder: Path) -> tuple[PTSeq2SeqTrainer, Rows]:
-        args = copy.copy(self.args)
-        args.output_dir, args.lora_rank, args.virtual_tokens = str(folder), 0, 0
-        args.num_train_epochs, args.learning_rate = args.base_epochs, args.base_learning_rate
+        changes = {"num_train_epochs": self.args.base_epochs, "learning_rate": self.args.base_learning_rate}
+        args = self._arguments_in(folder, lora_rank=0, virtual_tokens=0, **changes)
         rows = {
             split: self._tokenised(with_words_dropped(getattr(self.data, split)["target"][:], args.seed + number))
             for number, split in enumerate(SPLITS)
@@ -101,8 +97,7 @@ class PromptStages(StageRunner):
         return self._trainer(self._load(self.source), args, rows), rows
 
     def _make_adapted(self, folder: Path) -> tuple[PTSeq2SeqTrainer, Rows]:
-        args = copy.copy(self.args)
-        args.output_dir = str(folder)
+        args = self._arguments_in(folder)
         base = self._load(self.root / BASE) if self._base is None else self._base
         return self._trainer(base, args, self.rows), self.rows
 

@@ -1,6 +1,5 @@
 """What a question-answering run does: a small model first, where none is named, LoRA if asked for, then each mode."""
 
-import copy
 import json
 import time
 from collections.abc import Sequence
@@ -60,18 +59,17 @@ class QAStages(StageRunner):
         self.questions: Sequence[Question] = getattr(data, args.eval_split)
         _check_modes(data, args, starts_from_nothing=self.starts_from_nothing)
         self.source: Any = model_args.model_name_or_path
-        with PartialState().main_process_first():
-            if self.starts_from_nothing:
-                texts = [passage.searchable for passage in data.passages or ()]
-                texts += [question.text for question in data.train]
-                self.source = built_once(
-                    self.root / "initial_model", lambda to: build_small_answerer(to, texts, args.seed)
-                )
-            self.tokenizer = load_tokenizer(self.source, model_args.model_revision, ending="an answer")
-            self._retriever: Any = None
-            if RETRIEVER in args.modes:
-                with memory.phase("index"):
-                    self._retriever = with_index(args, data.passages or ())
+        if self.starts_from_nothing:
+            texts = [passage.searchable for passage in data.passages or ()]
+            texts += [question.text for question in data.train]
+            self.source = built_once(
+                self.root / "initial_model", lambda to: build_small_answerer(to, texts, args.seed)
+            )
+        self.tokenizer = load_tokenizer(self.source, model_args.model_revision, ending="an answer")
+        self._retriever: Any = None
+        if RETRIEVER in args.modes:
+            with PartialState().main_process_first(), memory.phase("index"):
+                self._retriever = with_index(args, data.passages or ())
         self._model: Any = None if self.starts_from_nothing else self._load(self.source)
         self._answering: Any = None
         window = longest_input(self._model or self._load(self.source), self.tokenizer)
@@ -104,9 +102,8 @@ class QAStages(StageRunner):
     # Training
 
     def _make_base(self, folder: Path) -> tuple[PTSeq2SeqTrainer, Rows]:
-        args = copy.copy(self.args)
-        args.output_dir, args.lora_rank = str(folder), 0
-        args.num_train_epochs, args.learning_rate = args.base_epochs, args.base_learning_rate
+        changes = {"num_train_epochs": self.args.base_epochs, "learning_rate": self.args.base_learning_rate}
+        args = self._arguments_in(folder, lora_rank=0, **changes)
         rows = self._repeated()
         return self._trainer(self._load(self.source), args, rows), rows
 
@@ -118,8 +115,7 @@ class QAStages(StageRunner):
         return {"train": Dataset.from_list(rows[held_out:]), "validation": Dataset.from_list(rows[:held_out])}
 
     def _make_tuned(self, folder: Path) -> tuple[PTSeq2SeqTrainer, Rows]:
-        args = copy.copy(self.args)
-        args.output_dir = str(folder)
+        args = self._arguments_in(folder)
         return self._trainer(self._taken(), args, self.rows), self.rows
 
     def _trainer(self, model: Any, args: Any, rows: Rows) -> PTSeq2SeqTrainer:

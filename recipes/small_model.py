@@ -98,4 +98,5 @@ def initial_embeddings(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str],
         vectors, values, _ = randomized_svd(positive, width, random_state=0)
     embeddings = np.zeros((len(tokenizer), most))
     embeddings[:, :width] = vectors * np.sqrt(values)
-    return torch.tensor(embeddings / embeddings.std() * 0.05, dtype=torch.float32)
+    spread = embeddings.std() or 1  # where all texts have the same tokens, these say nothing
+    return torch.tensor(embeddings / spread * 0.05, dtype=torch.float32)

@@ -15,6 +15,7 @@ from transformers.utils import logging
 from tithe.evaluation import MemoryTimeline, PeakMemory, read_results
 from tithe.recipes.arguments import resolved_arguments, user_errors
 from tithe.recipes.corpus import CORPUS_NAME
+from tithe.recipes.processes import end_processes
 from tithe.recipes.run_folder import open_run
 from tithe.recipes.stages import StageResult, StageRunner
 
@@ -60,7 +61,7 @@ def run_stages(recipe: StagedRecipe, argv: list[str]) -> None:
         _run(recipe, argv, memory, timeline)
     finally:
         timeline.stop()
-    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+    end_processes()
 
 
 def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: MemoryTimeline) -> None:

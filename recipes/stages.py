@@ -1,5 +1,6 @@
 """What the stages of every staged recipe share: a folder, a model and a note of what it came to for each."""
 
+import copy
 import json
 import time
 from abc import ABC, abstractmethod
@@ -11,8 +12,10 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel
+from transformers.trainer_pt_utils import get_model_param_count
 
 from tithe.evaluation import PeakMemory, inference_speed, write_atomic
+from tithe.recipes.processes import renew_deepspeed
 from tithe.trainers import last_finished_checkpoint
 
 
@@ -64,6 +67,15 @@ class StageRunner(ABC):
     @abstractmethod
     def run(self) -> list[StageResult]:
         """All results, those of stages that were finished before included."""
+
+    def _arguments_in(self, folder: Path, **changes: Any) -> Any:
+        """The arguments of the run, changed, for a trainer of their own that is made next."""
+        args = copy.copy(self.args)
+        args.output_dir = str(folder)
+        for name, value in changes.items():
+            setattr(args, name, value)
+        renew_deepspeed(args)
+        return args
 
     def _once(self, name: str, make: Callable[[Path], tuple[Any, Rows]]) -> StageResult:
         """Run a stage, from where it was stopped, unless it is finished.
@@ -120,7 +132,7 @@ class StageRunner(ABC):
         return StageResult(
             name=name.replace("_", " "),
             folder=str(folder),
-            parameters=sum(p.numel() for p in model.parameters()),
+            parameters=get_model_param_count(model),
             bytes_on_disk=_bytes_of(folder, model),
             seconds=seconds,
             metrics=metrics,

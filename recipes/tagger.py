@@ -16,7 +16,7 @@ from transformers import (
     set_seed,
 )
 
-from tithe.models import one_line_errors
+from tithe.models import loaded_whole, one_line_errors
 from tithe.recipes.caching import built_once
 from tithe.recipes.small_model import initial_embeddings, train_tokenizer
 from tithe.trainers import tokenize_and_align
@@ -73,7 +73,10 @@ def load_tagger(
         "label2id": {name: index for index, name in enumerate(names)},
     }
     hint = f"Give a folder, a hub id that can be reached from here, or `{SMALL}`"
-    with one_line_errors(f"`model_name_or_path` {source} could not be loaded as a token classifier", hint):
+    with (
+        loaded_whole(),
+        one_line_errors(f"`model_name_or_path` {source} could not be loaded as a token classifier", hint),
+    ):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **_prefix(source, revision))
         set_seed(seed)  # of the new head
         model = AutoModelForTokenClassification.from_pretrained(

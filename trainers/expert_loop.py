@@ -119,6 +119,20 @@ class ExpertLoopConfig(RoundSelectionConfig, DistillationConfig):
         args._follow()
         return args
 
+    def epochs_of_iteration(self, epochs: int) -> int:
+        """How many of `epochs` an iteration has.
+
+        Raises:
+            ValueError: they cannot be divided evenly over the iterations.
+        """
+        iterations = self.max_iterations + 1
+        if epochs % iterations:
+            raise ValueError(
+                f"`num_train_epochs` {epochs} cannot be divided evenly over {iterations} iterations: set "
+                "`epochs_per_iteration`"
+            )
+        return epochs // iterations
+
     def _follow(self) -> None:
         """Set what follows from the loop's own arguments."""
         iterations = self.max_iterations + 1
@@ -278,13 +292,8 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
 
     def plan_rounds(self, epochs: int) -> None:
         super().plan_rounds(epochs)
-        iterations = self.args.max_iterations + 1
-        if epochs % iterations:
-            raise ValueError(
-                f"`num_train_epochs` {epochs} cannot be divided evenly over {iterations} iterations: set "
-                "`epochs_per_iteration`"
-            )
-        self._rounds, self._epochs_each = iterations, epochs // iterations
+        self._rounds = self.args.max_iterations + 1
+        self._epochs_each = self.args.epochs_of_iteration(epochs)
 
     def _terms(self) -> dict[str, Any]:
         args = self.args

@@ -71,7 +71,7 @@ def check_loop(trainer: Any, scored_by: str | None, targets: Any) -> None:
     if targets is not None and targets.kept(args.teacher_top_k) is not None:
         raise ValueError(f"`teacher_top_k` must be None, and the labels at most {LARGE_VOCABULARY}")
     if args.iteration_start == "initial" and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
-        raise ValueError("`iteration_start` must be `warm` where the weights are sharded (DeepSpeed, FSDP)")
+        raise ValueError("`iteration_start` must be `warm` under DeepSpeed and FSDP, which spread the training state")
 
 
 def put(trainer: Any, number: int, rows: NDArray[np.int64], targets: Any) -> dict[int, Answer]:

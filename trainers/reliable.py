@@ -27,7 +27,7 @@ from .sampler import RoundSampler, TellSampler, row_lengths
 class ReliableTrainer(Trainer):
     """A `Trainer` that can be killed at any moment, and that computes what it says.
 
-    It differs from its parent in six points:
+    It differs from its parent in seven points:
 
     - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
       incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.
@@ -36,6 +36,8 @@ class ReliableTrainer(Trainer):
     - A resumed run stops early where the uninterrupted one would: `EarlyStoppingCallback` keeps its patience.
     - Classification heads and those of encoder-decoders get the loss of `tithe.trainers.losses` unless
       `compute_loss_func` is given.
+    - A model can be evaluated before it is trained. After that the parent trains each process of DDP on its own, with
+      no word of it; with ZeRO-3 it cannot train, and with ZeRO-2 it refuses to evaluate.
     - Evaluation keeps a classifier's logits, and not the hidden states that some return beside them.
     - A loss that is not finite ends training before it reaches the weights, unless `logging_nan_inf_filter` is off or
       training runs in fp16, whose scaler expects overflows.
@@ -156,6 +158,22 @@ class ReliableTrainer(Trainer):
         stopping = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
         return any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping)
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        models = self.accelerator._models
+        if models or self.is_fsdp_enabled or _is_partitioned(self.model):
+            return super().evaluation_loop(*args, **kwargs)
+        if self.is_deepspeed_enabled:
+            self._move_model_to_device(self.model, self.args.device)
+        models.append(self.model)  # else the parent would prepare it for evaluation, and then not for training
+        by_deepspeed, self.is_deepspeed_enabled = self.is_deepspeed_enabled, False
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
+        try:
+            with torch.autocast(self.args.device.type, dtype=dtype, enabled=dtype is not None):
+                return super().evaluation_loop(*args, **kwargs)
+        finally:
+            self.is_deepspeed_enabled = by_deepspeed
+            models.clear()
+
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
         loss, logits, labels = super().prediction_step(*args, **kwargs)
         if self._is_classifier and isinstance(logits, tuple):
@@ -188,3 +206,8 @@ class ReliableTrainer(Trainer):
                 "`max_grad_norm`, or look for broken inputs; the weights are those of the step before"
             )
         return loss
+
+
+def _is_partitioned(model: nn.Module) -> bool:
+    """Whether ZeRO-3 has cut up its parameters, so that it takes an engine to read them."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())

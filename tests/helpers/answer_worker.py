@@ -8,6 +8,7 @@ import answerers
 from accelerate import PartialState
 
 from tithe.models import generate_answers
+from tithe.recipes.processes import end_processes
 
 
 def main(settings):
@@ -34,4 +35,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
-    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+    end_processes()

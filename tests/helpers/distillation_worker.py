@@ -15,12 +15,12 @@ from unittest.mock import patch
 
 import distilling as tiny
 import torch
-from accelerate import PartialState
 from killing import Kill, die
 from transformers import AutoTokenizer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from tithe.models import factorize_embeddings
+from tithe.recipes.processes import end_processes
 from tithe.trainers import DistillationTrainer, last_finished_checkpoint, teacher_cache
 
 
@@ -98,4 +98,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
-    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+    end_processes()

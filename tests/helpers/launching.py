@@ -21,11 +21,16 @@ def launch(worker, folder, processes, settings, check=True):
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **sharded},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **sharded},
     )
-    errors = [line for line in done.stderr.splitlines() if line.startswith("[rank0]")] or [done.stderr]
-    assert not check or done.returncode == 0, "\n".join(errors)[-4000:]
+    assert not check or done.returncode == 0, told(done.stderr)
     return done
+
+
+def told(stderr):
+    """What a failed run says of itself: the lines of process 0, and the last of all."""
+    first = [line for line in stderr.splitlines() if line.startswith("[rank0]")]
+    return "\n".join(first)[-4000:] + "\n…\n" + stderr[-3000:]
 
 
 def deepspeed_config(stage):

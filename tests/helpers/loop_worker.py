@@ -9,8 +9,8 @@ import numpy as np
 import selection_worker as worker
 import tiny
 import torch
-from accelerate import PartialState
 
+from tithe.recipes.processes import end_processes
 from tithe.trainers import (
     ColumnOracle,
     ExpertLoopConfig,
@@ -66,4 +66,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
-    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+    end_processes()

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import prompting
-from accelerate import PartialState
 from killing import Kill
 from safetensors.torch import load_file, save_file
 from transformers import T5ForConditionalGeneration
 
+from tithe.recipes.processes import end_processes
 from tithe.trainers import PTSeq2SeqConfig, PTSeq2SeqTrainer, last_finished_checkpoint
 
 
@@ -40,4 +40,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
-    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+    end_processes()

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
-from accelerate import PartialState
 from killing import Kill
 
+from tithe.recipes.processes import end_processes
 from tithe.selection import Selection
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer, last_finished_checkpoint
 
@@ -38,6 +38,8 @@ def main(settings):
         callbacks=[Kill(settings["kill"])] if "kill" in settings else None,
     )
     signals = trainer.signals(trainer.train_dataset, {"probabilities", "embeddings", "el2n"})
+    if settings.get("evaluates_first"):
+        trainer.evaluate(trainer.train_dataset.select(range(8)))
     last = last_finished_checkpoint(out)
     trainer.train(str(last) if last else None)
     weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).numpy()
@@ -52,4 +54,4 @@ def main(settings):
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
-    PartialState().destroy_process_group()  # left open, its threads may abort the process as it exits
+    end_processes()

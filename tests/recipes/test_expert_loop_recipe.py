@@ -372,3 +372,12 @@ def test_bad_flags_are_refused_in_one_line(tmp_path, capsys, flags, message):
         expert_loop.main([*common(tmp_path, write_texts, model_name_or_path="small"), *flags])
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert stopped.value.code == 2 and error.startswith("error:") and message in error
+
+
+def test_epochs_that_cannot_be_divided_are_refused_before_a_teacher_is_trained(tmp_path, capsys):
+    flags = common(tmp_path, write_texts, model_name_or_path="small")
+    place = flags.index("--epochs_per_iteration")
+    with pytest.raises(SystemExit):
+        expert_loop.main([*flags[:place], *flags[place + 2 :], *TEACHERS, "--num_train_epochs", "4"])
+    assert "4 cannot be divided evenly over 3 iterations: set `epochs_per_iteration`" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
