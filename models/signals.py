@@ -83,11 +83,53 @@ def read_signals(
     Raises:
         ValueError: a name is unknown, or the model or the data cannot give that signal.
     """
-    needs = frozenset(needs)
+    options: dict[str, Any] = {"collate": collate, "lengths": lengths, "batch_size": batch_size, "prepare": prepare}
+    options |= {"process_index": process_index, "num_processes": num_processes, "progress": progress}
+    sink = _read(model, dataset, frozenset(needs), **options, mc_passes=mc_passes, mc_seed=mc_seed)
+    found = sink.gather() if sink else {}
+    if "mc_probabilities" in found:
+        found["mc_probabilities"] = np.moveaxis(found["mc_probabilities"], 1, 0)
+    return found
+
+
+def read_shard(
+    model: nn.Module, dataset: Any, needs: Collection[str], **options: Any
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+    """As `read_signals`, but each process keeps the rows that it has read, and nothing is sent.
+
+    Returns:
+        The numbers of this process's rows, rising, and one array per name in their order. Over all processes they are
+        all rows, each once.
+
+    Raises:
+        ValueError: as `read_signals`, or `needs` has `mc_probabilities`.
+    """
+    if "mc_probabilities" in needs:
+        raise ValueError("`mc_probabilities` are read by `read_signals` alone")
+    sink = _read(model, dataset, frozenset(needs), mc_passes=0, mc_seed=0, **options)
+    return (sink.rows, sink.arrays) if sink else (np.empty(0, np.int64), {})
+
+
+def _read(
+    model: nn.Module,
+    dataset: Any,
+    needs: frozenset[str],
+    *,
+    collate: Callable[[list[Any]], Batch],
+    lengths: Sequence[int] | NDArray[np.int64],
+    mc_passes: int,
+    mc_seed: int,
+    batch_size: int = 32,
+    prepare: Callable[[Any], Batch] | None = None,
+    process_index: int = 0,
+    num_processes: int = 1,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+) -> "_Sink | None":
+    """What this process reads; None where there is nothing to read."""
     if unknown := needs - SIGNALS:
         raise ValueError(f"cannot read {sorted(unknown)} from a model; it gives {sorted(SIGNALS)}")
     if not needs or len(dataset) == 0:
-        return {}
+        return None
     batches = _length_sorted_batches(np.asarray(lengths), batch_size)
     rounds = -(-len(batches) // num_processes)
     # Every process runs as many batches as the others (sharded models need all of them at each one): the surplus is
@@ -110,10 +152,7 @@ def read_signals(
                 sink.put(name, rows, _READERS[name](outputs, states, batch))
             if needs & _DROPOUT:
                 sink.put("mc_probabilities", rows, _with_dropout(model, batch, mc_passes, (mc_seed, number)))
-    found = sink.gather()
-    if "mc_probabilities" in found:
-        found["mc_probabilities"] = np.moveaxis(found["mc_probabilities"], 1, 0)
-    return found
+    return sink
 
 
 def _length_sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
@@ -291,41 +330,52 @@ class _HeadInput:
 
 
 class _Sink:
-    """Collects the rows of one process, and on process 0 those of all."""
+    """Collects the rows of one process, and on process 0, if asked to, those of all.
 
-    def __init__(self, rows: int, batches: list[NDArray[np.int64]], process_index: int, num_processes: int) -> None:
-        self._rows, self._process_index, self._num_processes = rows, process_index, num_processes
-        self._order = [np.concatenate(batches[p::num_processes] or [batches[0][:0]]) for p in range(num_processes)]
-        self._arrays: dict[str, NDArray[np.float32]] = {}
+    `rows` are this process's, rising, and `arrays` what was read of them.
+    """
+
+    def __init__(self, length: int, batches: list[NDArray[np.int64]], process_index: int, num_processes: int) -> None:
+        self._length, self._process_index, self._num_processes = length, process_index, num_processes
+        none = np.empty(0, np.int64)
+        self._of = [np.sort(np.concatenate([none, *batches[p::num_processes]])) for p in range(num_processes)]
+        self.rows = self._of[process_index]
+        self._ended = np.append(self.rows, -1)  # so that a row behind the last one has a place, too
+        self.arrays: dict[str, NDArray[np.float32]] = {}
 
     def put(self, name: str, rows: NDArray[np.int64], values: Tensor) -> None:
-        if name not in self._arrays:
-            self._arrays[name] = allocate((self._rows, *values.shape[1:]))
-        self._arrays[name][rows] = values.cpu().numpy()
+        """Keep what was read of `rows`; those of a batch that is read twice are another process's."""
+        if name not in self.arrays:
+            self.arrays[name] = allocate((len(self.rows), *values.shape[1:]))
+        place = np.searchsorted(self.rows, rows)
+        own = self._ended[place] == rows
+        self.arrays[name][place[own]] = values.cpu().numpy()[own]
 
     def gather(self) -> dict[str, NDArray[np.float32]]:
-        if self._num_processes > 1:
-            for name in sorted(self._arrays):
-                self._gather(self._arrays[name])
-        return self._arrays if self._process_index == 0 else {}
+        if self._num_processes == 1:
+            return self.arrays
+        found = {name: self._gathered(self.arrays[name]) for name in sorted(self.arrays)}
+        return {name: array for name, array in found.items() if array is not None}
 
-    def _gather(self, array: NDArray[np.float32], chunk: int = _ROWS_AT_A_TIME) -> None:
+    def _gathered(self, array: NDArray[np.float32], chunk: int = _ROWS_AT_A_TIME) -> NDArray[np.float32] | None:
         """Send every process's rows to process 0, some at a time; all chunks have one shape, as collectives want."""
         import torch.distributed as dist
 
         device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
-        longest = max(len(order) for order in self._order)
+        whole = allocate((self._length, *array.shape[1:])) if self._process_index == 0 else None
+        longest = max(len(rows) for rows in self._of)
         for start in range(0, longest, chunk):
             size = min(chunk, longest - start)
-            own = array[self._order[self._process_index][start : start + size]]
+            own = array[start : start + size]
             sent = torch.zeros((size, *array.shape[1:]), device=device)
             sent[: len(own)] = torch.from_numpy(own).to(device)
             received = [torch.empty_like(sent) for _ in range(self._num_processes)]
             dist.all_gather(received, sent)
-            if self._process_index == 0:
-                for order, part in zip(self._order, received, strict=True):
-                    rows = order[start : start + size]
-                    array[rows] = part[: len(rows)].cpu().numpy()
+            if whole is not None:
+                for of, part in zip(self._of, received, strict=True):
+                    rows = of[start : start + size]
+                    whole[rows] = part[: len(rows)].cpu().numpy()
+        return whole
 
 
 def take_rows(values: NDArray[np.float32], rows: NDArray[np.int64], axis: int = 0) -> NDArray[np.float32]:

@@ -11,11 +11,11 @@ from .diversity import EntropyDiversity, KCenter
 from .dsquared import d_squared_sample
 from .easy_diverse import EdfsLite, QditLite
 from .facility import FacilityLocation, Served, facility_location_greedy
-from .kcenter import Coverage, coverage_radius, k_center_greedy
+from .kcenter import Coverage, ShardedCoverage, coverage_radius, k_center_greedy, k_center_sharded
 from .lexical import Diversity, lexical_diversity
 from .lexical_strategy import LexicalDiversity
 from .margin_coverage import MarginCoverage
-from .pool import Pool, Selection, Strategy, check_request
+from .pool import Pool, Selection, ShardedStrategy, Strategy, check_request
 from .readability import readability
 from .registry import STRATEGIES, WRAPPERS, get_strategy
 from .score_strategies import El2n, Ifd, Perplexity
@@ -37,8 +37,8 @@ __all__ = [
     "AfliteReadability",
     "All",
     "Badge",
-    "Bald",
     "Balanced",
+    "Bald",
     "Committee",
     "CoreSet",
     "Coverage",
@@ -62,6 +62,8 @@ __all__ = [
     "Random",
     "Selection",
     "Served",
+    "ShardedCoverage",
+    "ShardedStrategy",
     "Strategy",
     "bald",
     "check_request",
@@ -71,12 +73,13 @@ __all__ = [
     "facility_location_greedy",
     "get_strategy",
     "k_center_greedy",
-    "lexical_diversity",
-    "predictability",
-    "readability",
+    "k_center_sharded",
     "least_confidence",
+    "lexical_diversity",
     "margin",
     "mean_kl_to_consensus",
     "normalised_entropy",
+    "predictability",
+    "readability",
     "vote_entropy",
 ]

@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from .dsquared import d_squared_sample
-from .kcenter import k_center_greedy
+from .kcenter import k_center_greedy, k_center_sharded
 from .pool import Pool, Selection, check_request
-from .rows import Rows
+from .rows import Exchange, Rows
 from .uncertainty import normalised_entropy
 
 
@@ -35,6 +35,8 @@ class KCenter:
             among 1,024 rows drawn from `rng`. Fewer are left out where k could not be filled otherwise. The column
             `outlier` marks them.
         normalize: divide each embedding by its norm first, so that distances depend on angles alone.
+        slack: how much nearer than the farthest candidate a pick may be, as a share of that distance: with 0.05 there
+            are fewer passes over the pool, and the radius is hardly larger.
 
     >>> pool = Pool(ids=[0, 1, 2, 3], embeddings=[[0.0], [1.0], [5.0], [9.0]])
     >>> KCenter(normalize=False).select(pool, 3, np.random.default_rng(0)).indices.tolist()
@@ -43,12 +45,15 @@ class KCenter:
 
     robust: float = 0.0
     normalize: bool = True
+    slack: float = 0.0
 
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings", "selected_embeddings"})
 
     def __post_init__(self) -> None:
         if not 0 <= self.robust < 1:
             raise ValueError(f"`robust` must be a share from 0 to below 1, got {self.robust}.")
+        if not 0 <= self.slack < 1:
+            raise ValueError(f"`slack` must be a share from 0 to below 1, got {self.slack}.")
 
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         check_request("k_center", pool, k, self.needs)
@@ -65,8 +70,40 @@ class KCenter:
             ids=pool.ids,
             rows=np.flatnonzero(~outlier),
             normalize=self.normalize,
+            slack=self.slack,
         )
         return Selection(pool.ids[covered.order], covered.values, {"outlier": outlier} if self.robust else {})
+
+    @property
+    def shards(self) -> bool:
+        """Whether `select_sharded` can be called: outliers are told apart in one process only."""
+        return not self.robust
+
+    def select_sharded(self, pool: Pool, k: int, share: Exchange) -> Selection:
+        """The same picks of candidates that lie in several processes; `scores` are of this one's.
+
+        Raises:
+            ValueError: `robust` is above 0, or there are fewer than k candidates in all.
+        """
+        if not self.shards:
+            raise ValueError("`k_center` with `robust` needs all candidates in one process.")
+        assert pool.embeddings is not None
+        by_id = np.argsort(pool.ids)
+        covered = k_center_sharded(
+            pool.embeddings[by_id],
+            k,
+            pool.ids[by_id],
+            share,
+            selected_embeddings=pool.selected_embeddings,
+            normalize=self.normalize,
+            slack=self.slack,
+        )
+        scores = np.empty(len(pool))
+        scores[by_id] = covered.distances
+        at_pick = dict(zip(covered.ids.tolist(), covered.values.tolist(), strict=True))
+        for place in np.flatnonzero(np.isin(pool.ids, covered.ids)):
+            scores[place] = at_pick[int(pool.ids[place])]
+        return Selection(covered.ids, scores)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ The same holds for a value that mixes the least distance with a constant of the 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from .rows import Rows, nearest_squared
+from .rows import Centres, Exchange, Rows, alone, nearest_squared, squared_among
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,22 @@ class Coverage:
     radius: float
 
 
+@dataclass(frozen=True, eq=False)
+class ShardedCoverage:
+    """What `k_center_sharded` found.
+
+    - `ids`: int[k], the rows picked, of all processes, in the order of picking; the same in all of them.
+    - `values`: float[k], the distance of each just before it was picked, NaN for the medoid.
+    - `distances`: float[n], of each row of this process to the nearest pick or earlier row.
+    - `radius`: the largest of the distances of all processes.
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
+    distances: np.ndarray
+    radius: float
+
+
 def k_center_greedy(
     embeddings: np.ndarray,
     k: int,
@@ -42,6 +59,7 @@ def k_center_greedy(
     alpha: float = 0.0,
     normalize: bool = False,
     block: int = 512,
+    slack: float = 0.0,
 ) -> Coverage:
     """Pick k rows, each the farthest from all rows picked before it (1708.00489, Algorithm 1).
 
@@ -58,6 +76,9 @@ def k_center_greedy(
         alpha: weight of `quality`, 0 to 1.
         normalize: divide each row by its norm first.
         block: rows per block. It changes the speed, not the picks.
+        slack: how much nearer than the farthest row a pick may be, as a share of that distance. Above 0 a block gives
+            more picks, and there are fewer passes over all rows; the radius is at most 2 / (1 - slack) times the
+            smallest possible one (2 times without slack).
 
     Takes O(n + block²) memory beside `embeddings`, plus a float32 copy where that is below 64 MiB and needed.
     Exact up to float32 rounding: see `Rows` for what counts as distance zero.
@@ -75,11 +96,13 @@ def k_center_greedy(
         raise ValueError(f"`k` must be from 1 to the {len(positions)} rows that can be picked, got {k}.")
     if start is not None and start not in positions:
         raise ValueError(f"`start` must be the position of a row that can be picked, got {start}.")
-    greedy = _Greedy(Rows(embeddings, positions, normalize), k, block)
+    if quality is not None and slack:
+        raise ValueError("`slack` is of distances alone: with `quality` it must be 0.")
+    greedy = _Greedy(Rows(embeddings, positions, normalize), np.arange(len(positions)), k, block, _checked(slack))
     if selected_embeddings is not None and len(selected_embeddings):
         np.minimum(greedy.least, nearest_squared(greedy.rows, selected_embeddings), out=greedy.least)
     elif start is None:
-        greedy.force(greedy.rows.medoid())
+        greedy.force_medoid()
     if start is not None:
         greedy.force(int(np.flatnonzero(positions == start)[0]))
     if quality is not None:
@@ -89,12 +112,87 @@ def k_center_greedy(
     return greedy.coverage(positions, len(embeddings))
 
 
-class _Greedy:
-    """The state of one run: `least` holds squared distances, `bonus` what is added to them, -inf once picked."""
+def k_center_sharded(
+    embeddings: np.ndarray,
+    k: int,
+    ids: np.ndarray,
+    share: Exchange,
+    *,
+    selected_embeddings: np.ndarray | None = None,
+    normalize: bool = False,
+    block: int = 512,
+    slack: float = 0.0,
+) -> ShardedCoverage:
+    """`k_center_greedy` over rows that lie in several processes, each of which keeps its own; all call it.
 
-    def __init__(self, rows: Rows, k: int, block: int) -> None:
-        self.rows = rows
-        self.block = max(1, block)
+    A block of picks takes three exchanges: what the largest values of each process are, the vectors of the largest of
+    all, `block` of them whatever the number of processes, and which of these the first process picks. The picks are
+    those of one process that has all rows, in order of `ids`, but for near-equal distances that rounding orders
+    otherwise.
+
+    Args:
+        embeddings: float[n, d], the rows of this process; it may have none.
+        k: how many rows to pick of all processes together.
+        ids: int[n], of the rows, rising, and of no other row in any process.
+        share: how the processes hear of each other; `tithe.trainers.shared_by_all` over torch.distributed.
+        selected_embeddings: float[m, d], rows picked earlier, the same in all processes.
+        normalize, block, slack: as for `k_center_greedy`.
+
+    Raises:
+        ValueError: `k` is not from 1 to the number of all rows, or `ids` do not rise; in all processes.
+
+    >>> rows = np.array([[0.0], [1.0], [5.0], [9.0]])
+    >>> k_center_sharded(rows, 3, np.arange(4), alone).ids.tolist()
+    [2, 0, 3]
+    """
+    ids = np.asarray(ids, dtype=np.int64)
+    rising = len(ids) == len(embeddings) and bool((np.diff(ids) > 0).all())
+    told = share((len(ids), rising))
+    if not all(each for _, each in told):
+        raise ValueError("`ids` must rise, one for each row of `embeddings`.")
+    length = sum(rows for rows, _ in told)
+    if not 1 <= k <= length:
+        raise ValueError(f"`k` must be from 1 to the {length} rows that can be picked, got {k}.")
+    greedy = _Greedy(Rows(embeddings, normalize=normalize, share=share), ids, k, block, _checked(slack), share)
+    if selected_embeddings is not None and len(selected_embeddings):
+        np.minimum(greedy.least, nearest_squared(greedy.rows, selected_embeddings), out=greedy.least)
+    else:
+        greedy.force_medoid()
+    while greedy.count < k:
+        greedy.advance()
+    distances = greedy.distances()
+    return ShardedCoverage(greedy.order, greedy.value_at_pick, distances, max(share(float(distances.max(initial=0)))))
+
+
+def _checked(slack: float) -> float:
+    if not 0 <= slack < 1:
+        raise ValueError(f"`slack` must be a share from 0 to below 1, got {slack}.")
+    return slack
+
+
+class _Block(NamedTuple):
+    """The rows with the largest values, of all processes in order of their keys, and the largest value outside."""
+
+    keys: np.ndarray
+    least: np.ndarray
+    bonus: np.ndarray
+    squares: np.ndarray
+    bound: float
+    bound_key: float
+
+
+class _Greedy:
+    """The state of one run: `least` holds squared distances, `bonus` what is added to them, -inf once picked.
+
+    `keys` rise with the rows, and name them to the other processes; all hold the same `order` of keys.
+    """
+
+    def __init__(
+        self, rows: Rows, keys: np.ndarray, k: int, block: int, slack: float = 0.0, share: Exchange = alone
+    ) -> None:
+        self.rows, self.keys, self.share = rows, keys, share
+        self._ended = np.append(keys, -1)  # so that a key behind the last one has a place, too
+        self.block, self.reach = max(1, block), (1 - slack) ** 2
         self.least = np.full(len(rows), np.inf, dtype=np.float32)
         self.bonus: np.ndarray = np.zeros(len(rows), dtype=np.float32)
         self.weight: float | None = None
@@ -102,13 +200,20 @@ class _Greedy:
         self.value_at_pick = np.empty(k)
         self.count = 0
 
-    def force(self, row: int) -> None:
-        """Pick `row` before greedy begins."""
-        self._pick(row, np.nan)
-        self.rows.lower(self.least, self.rows.take(np.array([row])))
+    def force_medoid(self) -> None:
+        """Pick the row nearest the mean, the first of several, before greedy begins."""
+        least = self.rows.from_mean(self.share)
+        row = int(np.argmin(least)) if len(least) else None
+        told = self.share((np.inf, 0) if row is None else (float(least[row]), int(self.keys[row])))
+        self.force(min(told)[1])
+
+    def force(self, key: int) -> None:
+        """Pick the row of that key before greedy begins."""
+        self._pick(key, np.nan)
+        self.rows.lower(self.least, self._centres(np.array([key])))
 
     def weigh(self, quality: np.ndarray, alpha: float) -> None:
-        farthest = np.sqrt(float(self.least.max()))
+        farthest = np.sqrt(max(self.share(float(self.least.max(initial=0)))))
         self.weight = (1 - alpha) / farthest if farthest > 0 else 0.0
         self.bonus = self.bonus + alpha * quality
 
@@ -120,46 +225,79 @@ class _Greedy:
 
     def advance(self) -> None:
         """Pick from one block for as long as no row outside it can be the next, then update all rows."""
-        inside, bound, bound_row = self._split()
-        first = self.count
-        distances = self.rows.among(inside)
-        least, bonus = self.least[inside], self.bonus[inside]
-        while self.count < len(self.order):
+        block = self._block()
+        centres = self._centres(block.keys)
+        # Another process's arithmetic may round otherwise: the first one's word counts, or they would part ways.
+        picked, values = self.share(self._among(block, centres))[0]
+        for place, value in zip(picked, values, strict=True):
+            self._pick(int(block.keys[place]), value)
+        self.rows.lower(self.least, Centres(centres.vectors[picked], centres.half_squares[picked]))
+
+    def _among(self, block: _Block, centres: Centres) -> tuple[list[int], list[float]]:
+        """The places in `block` that greedy picks, and their values, until a row outside could be the next."""
+        distances = squared_among(centres, block.squares)
+        least, bonus = block.least, block.bonus
+        picked: list[int] = []
+        found: list[float] = []
+        while self.count + len(picked) < len(self.order):
             values = self.value(least, bonus)
             best = int(values.argmax())
-            value = values[best]
-            if value < bound or (value == bound and inside[best] > bound_row):
+            value, key = values[best], block.keys[best]
+            if self.reach < 1:
+                if picked and not value >= self.reach * block.bound:
+                    break
+            elif value < block.bound or (value == block.bound and key > block.bound_key):
                 break
-            self._pick(int(inside[best]), float(value) if self.weight is not None else float(np.sqrt(value)))
+            picked.append(best)
+            found.append(float(value) if self.weight is not None else float(np.sqrt(value)))
             bonus[best] = -np.inf
             np.minimum(least, distances[best], out=least)
-        self.rows.lower(self.least, self.rows.take(self.order[first : self.count]))
+        return picked, found
 
-    def _split(self) -> tuple[np.ndarray, float, int]:
-        """The block, in row order, and the largest value outside it with the first row that has it.
+    def _block(self) -> _Block:
+        """The rows that the next picks come from, the next one certainly.
 
-        Of rows with the block's least value the first ones are inside, so the block always holds the next pick.
+        Each process tells of its own largest, so the largest of all are known to all; of these the vectors are sent.
         """
-        values = self.value(self.least, self.bonus)
-        if len(values) <= self.block:
-            return np.arange(len(values)), -np.inf, len(values)
-        least_inside = np.partition(values, len(values) - self.block)[len(values) - self.block]
-        above = np.flatnonzero(values > least_inside)
-        level = np.flatnonzero(values == least_inside)[: self.block - len(above)]
-        inside = np.sort(np.concatenate([above, level]))
-        values[inside] = -np.inf
-        bound_row = int(values.argmax())
-        return inside, float(values[bound_row]), bound_row
+        inside, bound, outside = _largest(self.value(self.least, self.bonus), self.block)
+        bound_key = float(self.keys[outside]) if outside is not None else np.inf
+        mine = (self.keys[inside], self.least[inside], self.bonus[inside], self.rows.squares[inside])
+        told = self.share((mine, -bound, bound_key))
+        keys, least, bonus, squares = (np.concatenate(parts) for parts in zip(*(t[0] for t in told), strict=True))
+        bounds = [t[1:] for t in told]
+        order = np.argsort(keys)
+        keys, least, bonus, squares = keys[order], least[order], bonus[order], squares[order]
+        inside, bound, outside = _largest(self.value(least, bonus), self.block)
+        if outside is not None:
+            bounds.append((-bound, float(keys[outside])))
+        negative, bound_key = min(bounds)
+        return _Block(keys[inside], least[inside], bonus[inside], squares[inside], -negative, bound_key)
 
-    def _pick(self, row: int, value: float) -> None:
-        self.order[self.count] = row
+    def _centres(self, keys: np.ndarray) -> Centres:
+        """The rows of `keys`, whichever process has them."""
+        place = np.searchsorted(self.keys, keys)
+        mine = np.flatnonzero(self._ended[place] == keys)
+        parts = self.share((mine, *self.rows.take(place[mine])))
+        where, vectors, half = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.argsort(where)
+        return Centres(vectors[order], half[order])
+
+    def _pick(self, key: int, value: float) -> None:
+        self.order[self.count] = key
         self.value_at_pick[self.count] = value
         self.count += 1
-        self.bonus[row] = -np.inf
+        row = int(np.searchsorted(self.keys, key))
+        if self._ended[row] == key:
+            self.bonus[row] = -np.inf
+
+    def distances(self) -> np.ndarray:
+        """Of each row of this process to the nearest pick or earlier row, 0 for a pick."""
+        distances = np.sqrt(self.least.astype(np.float64))
+        distances[np.isin(self.keys, self.order)] = 0
+        return distances
 
     def coverage(self, positions: np.ndarray, n: int) -> Coverage:
-        distances = np.sqrt(self.least.astype(np.float64))
-        distances[self.order] = 0
+        distances = self.distances()
         ends = distances if self.weight is None else self.value(self.least, self.bonus)
         values = np.full(n, np.nan)
         values[positions] = ends
@@ -167,6 +305,22 @@ class _Greedy:
         everywhere = np.full(n, np.nan)
         everywhere[positions] = distances
         return Coverage(positions[self.order], values, everywhere, float(distances.max()))
+
+
+def _largest(values: np.ndarray, count: int) -> tuple[np.ndarray, float, int | None]:
+    """The places of the `count` largest values, rising; the largest of the others, and the first place that has it.
+
+    Of places with the least value inside the first ones are inside, so they always hold the first largest value.
+    """
+    if len(values) <= count:
+        return np.arange(len(values)), -np.inf, None
+    least_inside = np.partition(values, len(values) - count)[len(values) - count]
+    above = np.flatnonzero(values > least_inside)
+    level = np.flatnonzero(values == least_inside)[: count - len(above)]
+    inside = np.sort(np.concatenate([above, level]))
+    values[inside] = -np.inf
+    outside = int(values.argmax())
+    return inside, float(values[outside]), outside
 
 
 def coverage_radius(embeddings: np.ndarray, chosen_embeddings: np.ndarray, *, normalize: bool = False) -> float:

@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from .rows import Exchange
+
 
 # Dimensions of each numeric signal, and the axis that runs over the candidates.
 _LAYOUT = {
@@ -153,6 +155,24 @@ class Strategy(Protocol):
     def needs(self) -> frozenset[str]: ...
 
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection: ...
+
+
+@runtime_checkable
+class ShardedStrategy(Protocol):
+    """A strategy that can also choose among candidates that lie in several processes.
+
+    `select_sharded` is called by all of them, each with a `Pool` of its own candidates, which may be empty, and of all
+    rows that were selected before. It returns the same `indices` in each, k of all candidates, and the `scores` of the
+    process's own; how the processes hear of each other is `share`. `shards` says whether it can, as it is set up.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    @property
+    def shards(self) -> bool: ...
+
+    def select_sharded(self, pool: Pool, k: int, share: Exchange) -> Selection: ...
 
 
 def check_request(strategy_name: str, pool: Pool, k: int, needs: frozenset[str]) -> None:

@@ -4,8 +4,8 @@ The strategies read embeddings that may be larger than memory, in any float type
 order, reads the array block by block as float32, and never holds a whole copy unless that copy is small.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,14 @@ from .screen import Screen
 BLOCK_ROWS = 1024
 COPY_BYTES = 64 << 20
 _WORTH_A_SCREEN = 4096  # rows
+
+Exchange: TypeAlias = Callable[[Any], list[Any]]
+"""Takes what a process has to tell; gives what all of them told, in the order of processes. All must call it."""
+
+
+def alone(told: Any) -> list[Any]:
+    """The `Exchange` of a single process."""
+    return [told]
 
 
 class Centres(NamedTuple):
@@ -31,13 +39,20 @@ class Rows:
     A squared distance within float32 rounding of zero (`2 * eps * sqrt(d)` of the squared norm, a distance of 0.2 %
     of the norm at 384 dimensions) counts as zero, so duplicates are at distance zero whatever the BLAS rounds to.
     Without `normalize`, rows that lie far from the origin are shifted towards it first, which changes no distance
-    and saves the digits that the shift would otherwise cost.
+    and saves the digits that the shift would otherwise cost. Where `share` joins several processes, each with rows of
+    its own, all shift by the same.
 
     Raises:
         ValueError: a squared norm overflows float32.
     """
 
-    def __init__(self, embeddings: np.ndarray, positions: np.ndarray | None = None, normalize: bool = False) -> None:
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        positions: np.ndarray | None = None,
+        normalize: bool = False,
+        share: Exchange = alone,
+    ) -> None:
         self._array = np.asarray(embeddings)
         if positions is not None and np.array_equal(positions, np.arange(len(self._array))):
             positions = None
@@ -45,14 +60,15 @@ class Rows:
         self._copied = False
         self._length = len(self._array) if positions is None else len(positions)
         self._normalize = normalize
-        self._shift = None if normalize else self._far_offset()
+        self._shift = None if normalize else self._far_offset(share)
         self._keep_small_copy()
-        squares = np.concatenate([np.einsum("ij,ij->i", block, block) for _, block in self.blocks()])
+        none = np.empty(0, np.float32)
+        squares = np.concatenate([none, *(np.einsum("ij,ij->i", block, block) for _, block in self.blocks())])
         if not np.isfinite(squares).all():
             raise ValueError("`embeddings` are too large for float32 distances. Scale them down, or normalise them.")
         self._scales = _inverse_norms(squares) if normalize else None
         self.squares = (squares > 0).astype(np.float32) if normalize else squares
-        self._zero = np.float32(2 * np.finfo(np.float32).eps * np.sqrt(self._array.shape[1])) * self.squares
+        self._zero = _rounding(self._array.shape[1]) * self.squares
 
     def __len__(self) -> int:
         return self._length
@@ -76,20 +92,21 @@ class Rows:
             vectors = vectors * _inverse_norms(np.einsum("ij,ij->i", vectors, vectors))[:, None]
         return Centres(vectors, np.einsum("ij,ij->i", vectors, vectors) / 2)
 
-    def mean(self) -> np.ndarray:
-        """The mean of the (normalised) rows, float64[1, d], in the rows' shifted coordinates."""
+    def mean(self, share: Exchange = alone) -> np.ndarray:
+        """The mean of the (normalised) rows of all processes, float64[1, d], in the rows' shifted coordinates."""
         total = np.zeros(self._array.shape[1])
         for part, block in self.blocks():
             weights = np.ones(len(block), np.float32) if self._scales is None else self._scales[part]
             total += weights @ block
-        return total[None] / len(self)
+        totals, lengths = zip(*share((total, len(self))), strict=True)
+        return sum(totals)[None] / sum(lengths)
 
-    def medoid(self) -> int:
-        """The row nearest the mean, the first of several."""
-        mean = self.mean().astype(np.float32)
+    def from_mean(self, share: Exchange = alone) -> np.ndarray:
+        """Squared distances of the rows to the mean of those of all processes, float32[n]."""
+        mean = self.mean(share).astype(np.float32)
         least = np.full(len(self), np.inf, dtype=np.float32)
         self.lower(least, Centres(mean, np.einsum("ij,ij->i", mean, mean) / 2))
-        return int(np.argmin(least))
+        return least
 
     def lower(self, least: np.ndarray, centres: Centres) -> None:
         """Lower `least` in place to the squared distance to the nearest of `centres`, where that is less."""
@@ -128,13 +145,7 @@ class Rows:
 
     def among(self, where: np.ndarray) -> np.ndarray:
         """Squared distances between the rows `where`, float32[len(where), len(where)]."""
-        vectors, half = self.take(where)
-        squared = vectors @ vectors.T
-        squared -= half
-        squared *= -2
-        squared += self.squares[where][:, None]
-        squared[squared <= self._zero[where][:, None]] = 0
-        return squared
+        return squared_among(self.take(where), self.squares[where])
 
     def products(self, centres: Centres) -> np.ndarray:
         """Inner products (cosines, with `normalize`) of `centres` with every row, float32[len(centres), n]."""
@@ -156,15 +167,17 @@ class Rows:
             raw = raw - self._shift
         return np.ascontiguousarray(raw, dtype=np.float32)
 
-    def _far_offset(self) -> np.ndarray | None:
+    def _far_offset(self, share: Exchange) -> np.ndarray | None:
         """A point near the rows' mean, if the mean lies more than twice as far out as the rows lie around it."""
         mean = np.zeros(self._array.shape[1])
         spread = 0.0
-        starts = range(0, len(self), BLOCK_ROWS)
+        starts, length = range(0, len(self), BLOCK_ROWS), sum(share(len(self)))
         for start in starts:
-            mean += self._raw(slice(start, start + BLOCK_ROWS)).sum(axis=0, dtype=np.float64) / len(self)
+            mean += self._raw(slice(start, start + BLOCK_ROWS)).sum(axis=0, dtype=np.float64) / length
+        mean = np.sum(share(mean), axis=0)
         for start in starts:
-            spread += float(np.square(self._raw(slice(start, start + BLOCK_ROWS)) - mean).sum()) / len(self)
+            spread += float(np.square(self._raw(slice(start, start + BLOCK_ROWS)) - mean).sum()) / length
+        spread = sum(share(spread))
         if mean @ mean <= 4 * spread:
             return None
         # On a grid no finer than the spread the shift is exact, so equal distances stay equal.
@@ -187,6 +200,21 @@ def nearest_squared(rows: Rows, vectors: np.ndarray, batch: int = 512) -> np.nda
     for start in range(0, len(vectors), batch):
         rows.lower(least, rows.centres_of(vectors[start : start + batch]))
     return least
+
+
+def squared_among(rows: Centres, squares: np.ndarray) -> np.ndarray:
+    """Squared distances between rows that were taken from `Rows`, whose `squares` these are, float32[m, m]."""
+    squared = rows.vectors @ rows.vectors.T
+    squared -= rows.half_squares
+    squared *= -2
+    squared += squares[:, None]
+    squared[squared <= _rounding(rows.vectors.shape[1]) * squares[:, None]] = 0
+    return squared
+
+
+def _rounding(dimensions: int) -> np.float32:
+    """The share of a squared norm within which a squared distance counts as zero."""
+    return np.float32(2 * np.finfo(np.float32).eps * np.sqrt(dimensions))
 
 
 def _inverse_norms(squares: np.ndarray) -> np.ndarray:

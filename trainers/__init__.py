@@ -12,6 +12,7 @@ from .distillation_losses import (
     top_k_of,
     top_k_soft_loss,
 )
+from .exchange import shared_by_all
 from .expert_loop import ExpertLoopConfig, ExpertLoopTrainer
 from .file_oracle import FileOracle
 from .fused_distillation import FusedLoss, fused_distillation
@@ -71,6 +72,7 @@ __all__ = [
     "last_finished_checkpoint",
     "soft_loss",
     "to_iob2",
+    "shared_by_all",
     "tokenize_and_align",
     "top_k_of",
     "top_k_soft_loss",

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
-from ..selection import Pool, Selection, Strategy, coverage_radius
+from ..selection import Pool, Selection, ShardedStrategy, Strategy, coverage_radius
+from .exchange import shared_by_all
 from .pool_data import UNKNOWN, PoolData
+from .sharded_choice import choose_sharded
 from .signal_reader import SignalReader, Signals
 
 
@@ -42,6 +44,8 @@ class Chooser:
         seed: with the number of the round, of the generator that strategies draw from.
         process_index: of this process; process 0 alone selects, so that no rounding of another process's can lead
             it to other rows.
+        read_shard: reads the embeddings of this process's rows, and says which these are; for a strategy that can
+            choose among rows of several processes (`ShardedStrategy`). None where the rows are to come together.
     """
 
     pool: PoolData
@@ -50,6 +54,7 @@ class Chooser:
     reader: SignalReader
     seed: int
     process_index: int = 0
+    read_shard: Callable[[], tuple[NDArray[np.int64], NDArray[np.float32]]] | None = None
 
     def check(self) -> None:
         """Raise a `ValueError` if the pool, or what is known before training, cannot give what is needed."""
@@ -83,6 +88,12 @@ class Chooser:
         if number == 0 and self.initial is not None and self.reader.untrained(strategy.needs):
             strategy = self.initial
         start = time.perf_counter()
+        if self.read_shard is not None and isinstance(strategy, ShardedStrategy) and strategy.shards:
+            rows, embeddings = self.read_shard()
+            scored = time.perf_counter()
+            selection, radius = choose_sharded(strategy, rows, embeddings, len(self.pool), k, selected)
+            seconds = {"scoring": scored - start, "selecting": time.perf_counter() - scored}
+            return Choice(selection, radius, describe(strategy), shared_by_all(seconds)[0])
         read = self.reader.read(strategy.needs)
         outcome: list[Any] = [None]
         if self.process_index == 0:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
-from ..models import parameter_groups, read_signals
+from ..models import parameter_groups, read_shard, read_signals
 from ..selection import All, Strategy, get_strategy
 from .choosing import Choice, Chooser, describe, evenness, statistics
 from .ledger import Ledger
@@ -253,7 +253,9 @@ class RoundSelectionTrainer(ReliableTrainer):
         initial = None
         if args.initial_strategy is not None:
             initial = resolve_initial(args.initial_strategy, self.strategy)
-        chooser = Chooser(self.pool, self.strategy, initial, reader, args.seed, args.process_index)
+        # A proxy learns from the rows of all processes, in one of them.
+        shard = self._read_shard if args.world_size > 1 and args.proxy is None else None
+        chooser = Chooser(self.pool, self.strategy, initial, reader, args.seed, args.process_index, shard)
         chooser.check()
         return chooser
 
@@ -316,25 +318,32 @@ class RoundSelectionTrainer(ReliableTrainer):
 
     def read_with(self, model: nn.Module, dataset: Any, needs: Collection[str]) -> Signals:
         """As `signals`, of any model with the inputs of the one in training."""
+        dataset, options = self._reading(dataset)
+        return read_signals(model, dataset, needs, **options, mc_seed=self.args.seed + self.state.global_step)
+
+    def _read_shard(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The rows of the pool that this process reads, and their embeddings."""
+        dataset, options = self._reading(self.train_dataset)
+        rows, found = read_shard(self.model, dataset, {"embeddings"}, **options)
+        return rows, found["embeddings"]
+
+    def _reading(self, dataset: Any) -> tuple[Any, dict[str, Any]]:
+        """`dataset` with the columns that the model takes, and the options of `read_signals` for it."""
         lengths = self.pool.lengths() if dataset is self.train_dataset else row_lengths(dataset)
         collate = self.data_collator
         if hasattr(dataset, "column_names"):
             dataset = self._remove_unused_columns(dataset, description="scoring")
         else:
             collate = self._get_collator_with_removed_columns(collate, description="scoring")
-        return read_signals(
-            model,
-            dataset,
-            needs,
-            collate=collate,
-            lengths=lengths,
-            batch_size=self.args.eval_batch_size,
-            prepare=self._prepare_inputs,
-            process_index=self.args.process_index,
-            num_processes=self.args.world_size,
-            progress=self.progress,
-            mc_seed=self.args.seed + self.state.global_step,
-        )
+        return dataset, {
+            "collate": collate,
+            "lengths": lengths,
+            "batch_size": self.args.eval_batch_size,
+            "prepare": self._prepare_inputs,
+            "process_index": self.args.process_index,
+            "num_processes": self.args.world_size,
+            "progress": self.progress,
+        }
 
     def progress(self, batches: Iterable[Any], total: int) -> Iterable[Any]:
         """A progress bar over `batches`, where the arguments and the process allow one."""
