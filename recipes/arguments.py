@@ -142,8 +142,11 @@ class _Parser(HfArgumentParser):
         for field in fields:
             self.hints[field.name] = field.type = hints[field.name]
             self._parse_dataclass_field(groups[_owner(dtype, field.name)], field)
-            if any(typing.get_origin(member) is dict or member is dict for member in members_of(hints[field.name])):
+            kinds = [typing.get_origin(member) or member for member in members_of(hints[field.name])]
+            if dict in kinds:
                 self._option_string_actions[f"--{field.name}"].type = _mapping_reader(hints[field.name])
+            if str in kinds and list in kinds:  # a text or several, which the parent takes for one
+                self._option_string_actions[f"--{field.name}"].nargs = "+"
 
     def take_defaults(self, path: str, values: dict[str, Any]) -> None:
         """Make the checked values of a config file the defaults that flags override."""

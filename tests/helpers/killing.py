@@ -28,11 +28,11 @@ def die():
 
 
 class Kill(TrainerCallback):
-    """SIGKILL at the end of one step."""
+    """SIGKILL at the end of one step, to all processes or to one."""
 
-    def __init__(self, step):
-        self.step = step
+    def __init__(self, step, process=None):
+        self.step, self.process = step, process
 
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
+        if state.global_step == self.step and self.process in (None, args.process_index):
             die()

@@ -53,14 +53,14 @@ def load(settings):
         return model
     torch.manual_seed(0)
     lora = LoraConfig(r=4, target_modules=["query", "value"], modules_to_save=["classifier"])
-    return get_peft_model(prepare_model_for_kbit_training(model), lora)
+    return get_peft_model(prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), lora)
 
 
 def make(settings, out):
     kind = settings["trainer"]
     config, own = CONFIGS[kind]
     args = config(**own | settings["args"], output_dir=str(out), use_cpu=True, report_to="none", disable_tqdm=True)
-    common = {"callbacks": [Kill(settings["kill"])] if "kill" in settings else None}
+    common = {"callbacks": [Kill(**settings["kill"])] if "kill" in settings else None}
     if kind == "prompt":
         rows = {"train_dataset": prompting.make_rows(32), "eval_dataset": prompting.make_rows(8, seed=1)}
         return PTSeq2SeqTrainer(load(settings), args, processing_class=prompting.make_tokenizer(), **rows, **common)

@@ -183,6 +183,15 @@ def test_json_flags_become_mappings() -> None:
     assert training.strategy_kwargs == {"buckets": 3}
 
 
+@pytest.mark.parametrize("names", [["none"], ["clearml"], ["clearml", "tensorboard"]])
+def test_a_text_or_several(names: list[str], tmp_path: Path) -> None:
+    """`TrainingArguments` takes both for `report_to`, and so do flags and files."""
+    (parsed,) = parse_arguments((Config,), ["--output_dir", "out", "--report_to", *names])
+    file = write(tmp_path / "c.yaml", {"output_dir": "out", "report_to": names[0] if len(names) == 1 else names})
+    (read,) = parse_arguments((Config,), ["--config", file])
+    assert parsed.report_to == read.report_to == [name for name in names if name != "none"]
+
+
 def test_resolved_arguments_are_own_fields_and_what_was_changed() -> None:
     own, training = parse_arguments([Own, Config], ["--use_cpu", "--colour", "blue", "--lr_scheduler_type", "cosine"])
     assert resolved_arguments(own, training) == {

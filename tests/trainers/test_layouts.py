@@ -5,6 +5,7 @@ A row of the table of `python -m pytest -m slow tests/trainers/test_layouts.py -
 
 import functools
 import json
+import time
 
 import distilling
 import launching
@@ -20,7 +21,7 @@ from tithe.models import load_lora_and_prompt
 
 TRAINERS = ("selection", "distillation", "loop", "prompt")
 BATCH = 8
-STEPS = {"num_train_epochs": 2, "learning_rate": 3e-3, "logging_steps": 1, "per_device_eval_batch_size": 4}
+STEPS = {"num_train_epochs": 2, "learning_rate": 3e-3, "logging_steps": 1}
 STEPS |= {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 1}
 # processes, stage of ZeRO, steps of accumulation, 8 bits
 LAYOUTS = {
@@ -56,20 +57,28 @@ def launched(tmp_path_factory):
             pytest.importorskip("deepspeed")
         if quantised:
             pytest.importorskip("bitsandbytes")
-        out = folder / f"{trainer}-{layout}-{dropout}-{kill}-{evaluates_first}".replace(" ", "-")
+        out = folder / f"run{len(list(folder.iterdir()))}"
         args = {**STEPS, "gradient_accumulation_steps": accumulation}
         args["per_device_train_batch_size"] = BATCH // processes // accumulation
+        args["per_device_eval_batch_size"] = BATCH // processes  # a loss over tokens is of all batches of a step
         args |= {"deepspeed": launching.deepspeed_config(stage)} if stage else {}
         base = folder / (("dropout" if dropout else "still") + ("-prompt" if trainer == "prompt" else ""))
         settings = {"trainer": trainer, "base": str(base), "quantised": quantised, "args": args}
         settings |= {"evaluates_first": evaluates_first}
         if kill is not None:
-            ended = launching.launch("layout_worker", out, processes, settings | {"kill": kill}, check=False)
+            start = time.monotonic()
+            ended = launching.launch("layout_worker", out, processes, settings | {"kill": dict(kill)}, check=False)
             assert ended.returncode != 0 and not (out / "final").exists()
+            assert processes == 1 or "SIGKILL" in ended.stderr, "torchrun says which process ended, and how"
+            assert time.monotonic() - start < 60, "with all that a start takes"
         launching.launch("layout_worker", out, processes, settings)
         return out
 
     return run
+
+
+def at_step(step, process=None):
+    return (("step", step), ("process", process))
 
 
 def facts(folder, process=0):
@@ -95,8 +104,16 @@ def test_is_as_in_one_process(launched, trainer, layout):
 @each_trainer
 def test_a_killed_run_resumes_to_the_same_end(launched, trainer, layout):
     """With dropout; killed in the second epoch, two steps after a checkpoint."""
-    whole, resumed = (facts(launched(trainer, layout, dropout=True, kill=kill)) for kill in (None, 5))
+    whole, resumed = (facts(launched(trainer, layout, dropout=True, kill=kill)) for kill in (None, at_step(5)))
     assert resumed == whole
+
+
+@pytest.mark.parametrize("layout", ["two", "zero2", "zero3"])
+@each_trainer
+def test_when_one_process_is_killed_all_end_and_resume(launched, trainer, layout):
+    """Within a minute, and not when a collective times out half an hour later."""
+    killed = launched(trainer, layout, dropout=True, kill=at_step(5, process=1))
+    assert facts(killed) == facts(launched(trainer, layout, dropout=True))
 
 
 @pytest.mark.parametrize("layout", ["one", "two", "zero2", "zero3"])
