@@ -14,6 +14,9 @@ import numpy as np
 from .rows import Centres, Exchange, Rows, alone, nearest_squared, squared_among
 
 
+_TOLD = 16  # rows that a process tells of at least
+
+
 @dataclass(frozen=True, eq=False)
 class Coverage:
     """What `k_center_greedy` found, by the row's position in `embeddings`.
@@ -126,9 +129,8 @@ def k_center_sharded(
     """`k_center_greedy` over rows that lie in several processes, each of which keeps its own; all call it.
 
     A block of picks takes three exchanges: what the largest values of each process are, the vectors of the largest of
-    all, `block` of them whatever the number of processes, and which of these the first process picks. The picks are
-    those of one process that has all rows, in order of `ids`, but for near-equal distances that rounding orders
-    otherwise.
+    all, at most `block` of them, and which of these the first process picks. The picks are those of one process that
+    has all rows, in order of `ids`, but for near-equal distances that rounding orders otherwise.
 
     Args:
         embeddings: float[n, d], the rows of this process; it may have none.
@@ -193,6 +195,8 @@ class _Greedy:
         self.rows, self.keys, self.share = rows, keys, share
         self._ended = np.append(keys, -1)  # so that a key behind the last one has a place, too
         self.block, self.reach = max(1, block), (1 - slack) ** 2
+        # Four times its even share of a block: all of many processes' largest values would be much to send.
+        self.told = min(self.block, max(_TOLD, -(-4 * self.block // len(share(None)))))
         self.least = np.full(len(rows), np.inf, dtype=np.float32)
         self.bonus: np.ndarray = np.zeros(len(rows), dtype=np.float32)
         self.weight: float | None = None
@@ -259,7 +263,7 @@ class _Greedy:
 
         Each process tells of its own largest, so the largest of all are known to all; of these the vectors are sent.
         """
-        inside, bound, outside = _largest(self.value(self.least, self.bonus), self.block)
+        inside, bound, outside = _largest(self.value(self.least, self.bonus), self.told)
         bound_key = float(self.keys[outside]) if outside is not None else np.inf
         mine = (self.keys[inside], self.least[inside], self.bonus[inside], self.rows.squares[inside])
         told = self.share((mine, -bound, bound_key))

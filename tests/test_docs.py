@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,10 @@ def test_the_commands_of_the_readme_are_targets():
     for target in ("demo", "test"):
         assert f"make {target}\n" in readme and f"\n{target}: " in makefile
     assert "make test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_table_of_scaling_is_what_is_simulated():
+    made = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "simulate_scale.py")], capture_output=True, text=True, check=True
+    )
+    assert made.stdout.strip() in (ROOT / "docs" / "scaling.md").read_text()

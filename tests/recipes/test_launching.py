@@ -1,6 +1,7 @@
 """Every recipe under the launch configs that run on the CPU: what one process leaves, two leave, and ZeRO, too."""
 
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -90,7 +91,7 @@ def launched(tmp_path_factory):
             path = folder / f"{recipe}-{split}.jsonl"
             path.write_text("".join(json.dumps(make(rng, number)) + "\n" for number in range(count)))
             flags += [f"--{split}_file", str(path)]
-        size = {"per_device_train_batch_size": 8 if layout == "one" else 4}
+        size = {"per_device_train_batch_size": 8 if layout in ("one", "cpu") else 4}
         given = TRAINING | settings | size | {"model_name_or_path": still(recipe, folder), "output_dir": out}
         flags += [part for name, value in given.items() for part in (f"--{name}", str(value))]
         command = [sys.executable]
@@ -121,8 +122,10 @@ def numbers(value, path=""):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["two", "zero2_cpu", "zero3_cpu"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("recipe", "layout"),
+    [("data_selection", "cpu"), *itertools.product(RECIPES, ["two", "zero2_cpu", "zero3_cpu"])],
+)
 def test_leaves_what_one_process_leaves(launched, recipe, layout):
     if "zero" in layout:
         pytest.importorskip("deepspeed")

@@ -76,7 +76,7 @@ def rows():
 @pytest.mark.parametrize("kind", ["one after another", "in turn", "mixed"])
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("block", [1, 16, 512])
+@pytest.mark.parametrize("block", [1, 16, 64, 512])
 def test_the_picks_are_those_of_one_process(rows, kind, number, normalize, block):
     ids, rng = shards(rows, number, kind, np.random.default_rng(number)), np.random.default_rng(5)
     earlier = rng.standard_normal((5, 16)) if block == 16 else None

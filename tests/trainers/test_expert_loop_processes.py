@@ -64,16 +64,3 @@ def test_all_processes_wait_for_labels(tmp_path):
         assert told == [f"labels for iteration {iteration}"] * 2
     run(waits, 2, absent=True)
     assert (waits / "weights-0.txt").read_text() == (tmp_path / "whole" / "weights-0.txt").read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
-def test_zero_asks_and_trains_as_one_process(tmp_path, stage):
-    pytest.importorskip("deepspeed")
-    config = launching.deepspeed_config(stage)
-    warm = {"iteration_start": "warm", "save_strategy": "no"}
-    run(tmp_path / "one", 1, model=STILL, teachers=[1], args=warm)
-    run(tmp_path / "two", 2, model=STILL, teachers=[1], args=warm | {"deepspeed": config})
-    assert answers(tmp_path / "one") == answers(tmp_path / "two")
-    first, second = (np.array(json.loads((tmp_path / name / "log.json").read_text())) for name in ("one", "two"))
-    np.testing.assert_allclose(first, second, atol=2e-5)
