@@ -2,6 +2,8 @@
 
 import doctest
 import importlib
+import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -80,3 +82,13 @@ def test_the_table_of_scaling_is_what_is_simulated():
         [sys.executable, str(ROOT / "benchmarks" / "simulate_scale.py")], capture_output=True, text=True, check=True
     )
     assert made.stdout.strip() in (ROOT / "docs" / "scaling.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_gpu_check_tries_every_part(tmp_path):
+    path = tmp_path / "gpu.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--tiny", "--json", str(path)]
+    subprocess.run(command, capture_output=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    found = json.loads(path.read_text())
+    assert {row["trainer"] for row in found["trainers"]} == {"selection", "distillation", "loop", "prompt"}
+    assert all(found[part] for part in ("bits", "reading", "picks", "generation"))
