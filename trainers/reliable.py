@@ -160,8 +160,16 @@ class ReliableTrainer(Trainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         models = self.accelerator._models
-        if models or self.is_fsdp_enabled or _is_partitioned(self.model):
+        if models or self.is_fsdp_enabled:
             return super().evaluation_loop(*args, **kwargs)
+        if _is_partitioned(self.model):  # it takes an engine, which training must not find
+            try:
+                return super().evaluation_loop(*args, **kwargs)
+            finally:
+                if self.deepspeed is not None:
+                    self.deepspeed.destroy()
+                self.deepspeed, self.model_wrapped = None, self.model
+                models.clear()
         if self.is_deepspeed_enabled:
             self._move_model_to_device(self.model, self.args.device)
         models.append(self.model)  # else the parent would prepare it for evaluation, and then not for training
