@@ -9,7 +9,7 @@ its n / P rows; k picks come in blocks:
 
     reading    n / (P · reading)
     choosing   2 · n · k · d / (P · product) + k · pick + passes · (latency · log2(P) + bytes of a pass / bandwidth)
-    memory     4 · d · n / P, on disk above 1 GiB, and beside it 12 bytes a row for the distances
+    memory     4 · d · n / P, on disk above 1 GiB, and beside it 36 bytes a row for keys and distances
     moved      passes · (what P blocks have in values, and one block in vectors), and the scores, to each process
 """
 
@@ -56,10 +56,10 @@ def cost(rows: int, picks: int, processes: int, rates: Rates, dimensions: int = 
     values = 24.0 * told * processes  # key, distance, bonus and squared norm
     vectors = 4.0 * block * (dimensions + 1)
     alone = processes == 1
-    moved = 0.0 if alone else passes * (values + vectors) + 12.0 * rows
+    moved = 0.0 if alone else passes * (values + vectors) + 16.0 * rows  # ids and scores
     waiting = 0.0 if alone else 3 * passes * rates.latency * math.log2(processes) + moved / rates.bandwidth
     product = 2.0 * rows * picks * dimensions / (processes * rates.product)
-    kept = 4.0 * dimensions * rows / processes + 12.0 * rows / processes
+    kept = (4.0 * dimensions + 36.0) * rows / processes
     return Cost(rows / (processes * rates.reading), product + picks * rates.pick + waiting, kept, moved)
 
 
