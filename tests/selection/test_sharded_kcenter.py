@@ -13,7 +13,7 @@ class Threads:
     """An exchange among so many threads, which counts the exchanges and what was told in them."""
 
     def __init__(self, number):
-        self.number, self.count, self.floats = number, 0, 0
+        self.number, self.count, self.floats, self.most = number, 0, 0, 0
         self._barrier, self._told = threading.Barrier(number), [None] * number
 
     def share(self, place):
@@ -22,6 +22,8 @@ class Threads:
             if self._barrier.wait() == 0:
                 self.count += 1
                 self.floats += sum(part.size for one in self._told for part in leaves(one))
+                values = [part.size for one in self._told for part in leaves(one) if part.ndim == 1]
+                self.most = max(self.most, sum(values))
             found = list(self._told)
             self._barrier.wait()
             return found
@@ -109,6 +111,31 @@ def test_what_is_exchanged_does_not_grow_with_the_rows(rows):
         told[name] = group.floats / group.count
         assert group.count < 60, "an exchange for many picks, not one for each"
     assert told["many"] < 2 * told["few"] + 64 * 16
+
+
+def test_many_processes_tell_of_few_rows_each(rows):
+    """Four times their share of a block; all of their largest would be much to send."""
+    told = {}
+    for number in (1, 12):
+        group, ids = Threads(number), shards(rows, number, "in turn", None)
+        group.run(lambda place, share, i=ids: k_center_sharded(rows[i[place]], 40, i[place], share, block=48))
+        told[number] = group.most
+    assert told[12] <= 12 * 16 * 4 and told[12] < 12 * told[1]
+
+
+def test_the_first_process_has_the_word(rows, monkeypatch):
+    """Where the arithmetic of another one rounds otherwise, both still make the same picks."""
+    from tithe.selection import kcenter
+
+    ids, whole, among = shards(rows, 2, "in turn", None), k_center_greedy(rows, 40), kcenter._Greedy._among
+
+    def elsewhere(self, block, centres):
+        picked, values = among(self, block, centres)
+        return (picked, values) if self.keys[0] == 0 else (picked[:1], values[:1])
+
+    monkeypatch.setattr(kcenter._Greedy, "_among", elsewhere)
+    found = Threads(2).run(lambda place, share: k_center_sharded(rows[ids[place]], 40, ids[place], share))
+    assert all(coverage.ids.tolist() == whole.order.tolist() for coverage in found)
 
 
 @pytest.mark.parametrize("slack", [0.05, 0.3])
