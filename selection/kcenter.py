@@ -206,7 +206,7 @@ class _Greedy:
 
     def force_medoid(self) -> None:
         """Pick the row nearest the mean, the first of several, before greedy begins."""
-        least = self.rows.from_mean(self.share)
+        least = self.rows.from_mean()
         row = int(np.argmin(least)) if len(least) else None
         told = self.share((np.inf, 0) if row is None else (float(least[row]), int(self.keys[row])))
         self.force(min(told)[1])

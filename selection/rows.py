@@ -59,8 +59,8 @@ class Rows:
         self._positions = positions
         self._copied = False
         self._length = len(self._array) if positions is None else len(positions)
-        self._normalize = normalize
-        self._shift = None if normalize else self._far_offset(share)
+        self._normalize, self._share = normalize, share
+        self._shift = None if normalize else self._far_offset()
         self._keep_small_copy()
         none = np.empty(0, np.float32)
         squares = np.concatenate([none, *(np.einsum("ij,ij->i", block, block) for _, block in self.blocks())])
@@ -92,18 +92,18 @@ class Rows:
             vectors = vectors * _inverse_norms(np.einsum("ij,ij->i", vectors, vectors))[:, None]
         return Centres(vectors, np.einsum("ij,ij->i", vectors, vectors) / 2)
 
-    def mean(self, share: Exchange = alone) -> np.ndarray:
+    def mean(self) -> np.ndarray:
         """The mean of the (normalised) rows of all processes, float64[1, d], in the rows' shifted coordinates."""
         total = np.zeros(self._array.shape[1])
         for part, block in self.blocks():
             weights = np.ones(len(block), np.float32) if self._scales is None else self._scales[part]
             total += weights @ block
-        totals, lengths = zip(*share((total, len(self))), strict=True)
+        totals, lengths = zip(*self._share((total, len(self))), strict=True)
         return sum(totals)[None] / sum(lengths)
 
-    def from_mean(self, share: Exchange = alone) -> np.ndarray:
+    def from_mean(self) -> np.ndarray:
         """Squared distances of the rows to the mean of those of all processes, float32[n]."""
-        mean = self.mean(share).astype(np.float32)
+        mean = self.mean().astype(np.float32)
         least = np.full(len(self), np.inf, dtype=np.float32)
         self.lower(least, Centres(mean, np.einsum("ij,ij->i", mean, mean) / 2))
         return least
@@ -167,17 +167,17 @@ class Rows:
             raw = raw - self._shift
         return np.ascontiguousarray(raw, dtype=np.float32)
 
-    def _far_offset(self, share: Exchange) -> np.ndarray | None:
+    def _far_offset(self) -> np.ndarray | None:
         """A point near the rows' mean, if the mean lies more than twice as far out as the rows lie around it."""
         mean = np.zeros(self._array.shape[1])
         spread = 0.0
-        starts, length = range(0, len(self), BLOCK_ROWS), sum(share(len(self)))
+        starts, length = range(0, len(self), BLOCK_ROWS), sum(self._share(len(self)))
         for start in starts:
             mean += self._raw(slice(start, start + BLOCK_ROWS)).sum(axis=0, dtype=np.float64) / length
-        mean = np.sum(share(mean), axis=0)
+        mean = np.sum(self._share(mean), axis=0)
         for start in starts:
             spread += float(np.square(self._raw(slice(start, start + BLOCK_ROWS)) - mean).sum()) / length
-        spread = sum(share(spread))
+        spread = sum(self._share(spread))
         if mean @ mean <= 4 * spread:
             return None
         # On a grid no finer than the spread the shift is exact, so equal distances stay equal.

@@ -6,13 +6,13 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from datasets import Dataset  # noqa: E402
-from tiny import collate, make_model, make_pool  # noqa: E402
-from transformers import BertForSequenceClassification  # noqa: E402
+import pytest
+import torch
+from datasets import Dataset
+from tiny import collate, make_model, make_pool
+from transformers import BertForSequenceClassification
 
 
 torch.set_num_threads(1)  # models this small are slower on several, and a busy machine makes it worse

@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import Dataset
 from killing import KillAt, Killed
-from transformers import BertConfig, BertForSequenceClassification, TrainingArguments, set_seed
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
 
 from tithe.trainers import DistillationConfig, DistillationTrainer
 from tithe.trainers.reliable import ReliableTrainer
@@ -70,3 +70,17 @@ def test_rows_of_a_batch_are_of_like_length_and_each_comes_once_an_epoch(tmp_pat
     spread = [np.mean([max(batch) - min(batch) for batch in one.data_collator.batches]) for one in (trainer, shuffled)]
     assert spread[0] < 0.3 * spread[1]
     assert batches[:12] != batches[12:24], "each epoch has an order of its own"
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_evaluates_before_training_as_the_parent(tmp_path, bf16):
+    """In the same precision, and without a trace in what is trained afterwards."""
+    losses = []
+    for kind in (Trainer, ReliableTrainer):
+        trainer = make_trainer(kind, tmp_path / kind.__name__)
+        trainer.args.bf16 = bf16
+        trainer.accelerator.state._mixed_precision = "bf16" if bf16 else "no"
+        trainer.accelerator.native_amp = bf16
+        losses.append(trainer.evaluate(make_rows())["eval_loss"])
+    assert losses[0] == losses[1]
+    assert trainer.accelerator._models == []
