@@ -34,6 +34,7 @@ from .generation_metrics import GENERATION_METRICS, LANGUAGES, generation_metric
 from .intervals import Interval, PairedComparison, bootstrap_interval, paired_comparison
 from .label_curves import LabelCurve, label_curves, labels_to_reach
 from .memory import PeakMemory
+from .memory_limits import MemoryLeft, give_back_memory, memory_left
 from .memory_timeline import MemoryTimeline, memory_over_time
 from .metrics import (
     ClassificationMetrics,
@@ -60,6 +61,7 @@ from .simpleqa import (
     simpleqa_metrics,
 )
 from .speed import inference_speed
+from .tuning_figures import optimisation_history, parallel_coordinates, parameter_importance, trial_curves
 
 
 __all__ = [
@@ -78,16 +80,17 @@ __all__ = [
     "EntityMetrics",
     "Interval",
     "LabelCurve",
-    "PairedComparison",
+    "MemoryLeft",
     "MemoryTimeline",
+    "PairedComparison",
     "PeakMemory",
     "Section",
     "SplitPredictions",
     "Spread",
     "TaggedSentence",
     "answer_metrics",
-    "answer_scores",
     "answer_retrieval_metrics",
+    "answer_scores",
     "atomic_path",
     "bootstrap_interval",
     "budget_curves",
@@ -108,6 +111,7 @@ __all__ = [
     "environment",
     "expected_calibration_error",
     "generation_metrics",
+    "give_back_memory",
     "grade_answers",
     "grading_prompts",
     "grouped_bars",
@@ -122,13 +126,17 @@ __all__ = [
     "markdown_table",
     "match_entities",
     "mean_overlaps",
+    "memory_left",
     "memory_over_time",
     "metric_signatures",
     "model_card",
     "normalize_answer",
+    "optimisation_history",
     "overlap_matrix",
     "paired_comparison",
     "paired_difference",
+    "parallel_coordinates",
+    "parameter_importance",
     "parse_grade",
     "per_class_table",
     "pool_map",
@@ -149,6 +157,7 @@ __all__ = [
     "to_plain",
     "token_confusion",
     "token_ids",
+    "trial_curves",
     "write_atomic",
     "write_json_lines",
     "write_predictions",

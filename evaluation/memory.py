@@ -109,7 +109,7 @@ class PeakMemory:
 
 def resident_bytes() -> int:
     """What this process holds of the machine's memory now."""
-    return _status("VmRSS") or _lifetime_peak()
+    return status_bytes("VmRSS") or _lifetime_peak()
 
 
 def cuda_bytes() -> int | None:
@@ -137,7 +137,7 @@ def _end(opened: _Phase) -> None:
 
 def _take_in() -> None:
     """Let every open phase see the highest size since the counters were last set back."""
-    peak, cuda = _status("VmHWM"), _cuda_peak()
+    peak, cuda = status_bytes("VmHWM"), _cuda_peak()
     for phase in _open:
         phase.peak_bytes = max(phase.peak_bytes, peak if phase.exact and peak else _lifetime_peak())
         if cuda is not None:
@@ -150,10 +150,10 @@ def _reset_peak() -> bool:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return False
-    return _status("VmHWM") is not None
+    return status_bytes("VmHWM") is not None
 
 
-def _status(name: str) -> int | None:
+def status_bytes(name: str) -> int | None:
     """A size of this process in bytes from `/proc/self/status`, None where there is none."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -31,6 +31,8 @@ from tithe.recipes.config_files import RunDumper, expected_type, fit_to_hint, me
 # Never written to run.yaml: it lies beside the model, and models get published.
 _SECRET_FIELDS = {"hub_token"}
 _SECRET_OPTION = re.compile(r"key|secret|token|password|credential|connection_string", re.IGNORECASE)
+# What `tune` finds for a classifier, and other recipes, which read its file, have no use for.
+_OF_A_HEAD = ("head_dropout", "head_learning_rate")
 # Where an instance remembers what it was built from: what its __post_init__ derived, a rerun must derive anew.
 _PARSED = "_parsed_arguments"
 _USER_ERRORS = (ValueError, ImportError, FileNotFoundError, NotADirectoryError, PermissionError)
@@ -48,14 +50,15 @@ def parse_arguments(
 ) -> tuple[Any, ...]:
     """One instance of each dataclass: flags in `argv` (default: the command line) over `--config FILE` over defaults.
 
+    Of several files each goes over those before it.
+
     Raises `ArgumentError`, in one line, for an unknown flag or key (naming the nearest), a value of the wrong type, a
     config file that is missing or not a mapping, and for any `ValueError` of a dataclass's own `__post_init__`.
     `--help` prints every field's help and exits with status 0.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = _Parser(dataclass_types, description=description)
-    config = _config_path(argv)
-    if config is not None:
+    for config in config_paths(argv):
         parser.take_defaults(config, _read(config))
     namespace, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -130,7 +133,11 @@ class _Parser(HfArgumentParser):
             allow_abbrev=False,
             epilog="TITHE_TRACEBACK=1 in the environment shows the traceback behind an error.",
         )
-        self.add_argument("--config", metavar="FILE", help="YAML or JSON file of these arguments; flags override it")
+        self.add_argument(
+            "--config",
+            metavar="FILE",
+            help="YAML or JSON file of these arguments; flags override it, and so does a further `--config`",
+        )
 
     def _add_dataclass_arguments(self, dtype: Any) -> None:
         hints = typing.get_type_hints(dtype)
@@ -151,6 +158,10 @@ class _Parser(HfArgumentParser):
     def take_defaults(self, path: str, values: dict[str, Any]) -> None:
         """Make the checked values of a config file the defaults that flags override."""
         for key, value in values.items():
+            if key not in self.hints and key in _OF_A_HEAD:
+                if os.environ.get("LOCAL_RANK", "0") in ("0", "-1"):
+                    print(f"{path}: `{key}` is left out, as the models of this recipe have no such head", flush=True)
+                continue
             if key not in self.hints:
                 raise ArgumentError(f"{path}: unknown key `{key}`{_nearest(str(key), list(self.hints))}")
             if value is None:
@@ -184,7 +195,8 @@ def _read(path: str) -> dict[str, Any]:
         raise ArgumentError(f"`--config` {path}: {reason}") from None
 
 
-def _config_path(argv: list[str]) -> str | None:
+def config_paths(argv: list[str]) -> list[str]:
+    """The files that `argv` names by `--config`, in their order."""
     paths = []
     for position, argument in enumerate(argv):
         if argument == "--config":
@@ -193,9 +205,7 @@ def _config_path(argv: list[str]) -> str | None:
             paths.append(argv[position + 1])
         elif argument.startswith("--config="):
             paths.append(argument.removeprefix("--config="))
-    if len(paths) > 1:
-        raise ArgumentError(f"`--config` takes one file, got {len(paths)}: {', '.join(paths)}")
-    return paths[0] if paths else None
+    return paths
 
 
 def _build(dataclass_type: type, values: dict[str, Any]) -> Any:

@@ -20,8 +20,8 @@ _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 _WORDS = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"}
 
 
-# A flag that says what is run: with one of them, a recipe's own config file does not apply.
-_OF_A_RUN = ("--config", "--dataset", "--train_file", "--validation_file", "--test_file", "--model_name_or_path")
+# Arguments that say what is run: where one of them is given, a recipe's own config file does not apply.
+_OF_A_RUN = {"dataset", "train_file", "validation_file", "test_file", "model_name_or_path"}
 
 
 class _ConfigLoader(yaml.SafeLoader):
@@ -58,13 +58,23 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def over_own_config(argv: list[str], recipe: str) -> Iterator[list[str]]:
-    """`argv`; where it names neither data nor model nor config, over the recipe's own config file, until the end."""
-    if any(flag.partition("=")[0] in _OF_A_RUN for flag in argv):
+    """`argv`; where neither it nor a config in it names data or model, over the recipe's own config, until the end."""
+    if any(_names_run(flag, following) for flag, following in zip(argv, [*argv[1:], ""], strict=True)):
         yield argv
         return
     config = importlib.resources.files("tithe.recipes.configs").joinpath(f"{recipe}.yaml")
     with importlib.resources.as_file(config) as path:
         yield ["--config", str(path), *argv]
+
+
+def _names_run(flag: str, following: str) -> bool:
+    name, _, value = flag.removeprefix("--").partition("=")
+    if not flag.startswith("--") or name != "config":
+        return flag.startswith("--") and name in _OF_A_RUN
+    try:
+        return any(read_config(value or following).get(key) is not None for key in _OF_A_RUN)
+    except (OSError, ValueError, yaml.YAMLError):
+        return True  # for the parser to complain of
 
 
 def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -1,5 +1,6 @@
 """Whose `output_dir` is this, and how far has its run come?"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ _FILES = (
 _FOLDERS = ("figures", "initial_model", "runs")
 
 
-def open_run(folder: Path, *arguments: Any, overwrite: bool = False) -> tuple[bool, Path | None]:
+def open_run(
+    folder: Path, *arguments: Any, overwrite: bool = False, produces: Sequence[str] = ()
+) -> tuple[bool, Path | None]:
     """Claim `folder`, an `output_dir`, for the run that `arguments` describe, by writing its `run.yaml`.
 
     Started again with the same arguments, a run goes on where it was stopped, or is found complete.
@@ -32,6 +35,7 @@ def open_run(folder: Path, *arguments: Any, overwrite: bool = False) -> tuple[bo
         folder: made if missing.
         arguments: the dataclasses that `parse_arguments` gave.
         overwrite: delete what another run left there. A folder without a `run.yaml` is never touched.
+        produces: files and folders that the recipe leaves beside those that all do.
 
     Returns:
         Whether the run is complete, and else the finished checkpoint it should go on from, or None.
@@ -42,20 +46,20 @@ def open_run(folder: Path, *arguments: Any, overwrite: bool = False) -> tuple[bo
     state = PartialState()
     with state.main_process_first():
         if not (folder / "run.yaml").exists():
-            if found := [name for name in (*_FILES, *_FOLDERS, _CHECKPOINTS) if list(folder.glob(name))]:
+            if found := [name for name in (*_FILES, *_FOLDERS, _CHECKPOINTS, *produces) if list(folder.glob(name))]:
                 raise ValueError(
                     f"`output_dir` {folder} is no run's, and holds {found[0]}, which a run would overwrite: choose "
                     "another folder"
                 )
         elif overwrite and state.is_main_process:
-            _clear(folder)
+            _clear(folder, produces)
         elif difference := _difference(folder, resolved_arguments(*arguments)):
-            if any(list(folder.glob(name)) for name in _PRODUCED):
+            if any(list(folder.glob(name)) for name in (*_PRODUCED, *produces)):
                 raise ValueError(
                     f"`output_dir` {folder} holds another run: {difference}; choose another folder or pass "
                     "--overwrite true"
                 )
-            _clear(folder)  # that run came to nothing: its data were refused, say
+            _clear(folder, produces)  # that run came to nothing: its data were refused, say
         if not (folder / "run.yaml").exists() and state.is_main_process:
             save_run_yaml(folder / "run.yaml", *arguments)
     if (folder / "results.json").exists():
@@ -79,10 +83,11 @@ def _difference(folder: Path, wanted: dict[str, Any]) -> str | None:
     return None
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, produced: Sequence[str] = ()) -> None:
     """Delete what the run in `folder` left, and nothing else that may lie there; what makes it a run's goes last."""
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
-    for path in [*folder.glob(_CHECKPOINTS), *(folder / name for name in _FOLDERS)]:
-        remove_checkpoint(path)
+    for path in [*folder.glob(_CHECKPOINTS), *(folder / name for name in (*_FILES, *_FOLDERS, *produced))]:
+        if path.is_dir():
+            remove_checkpoint(path)
+        else:
+            path.unlink(missing_ok=True)
     (folder / "run.yaml").unlink(missing_ok=True)

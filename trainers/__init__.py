@@ -1,6 +1,7 @@
 if __name__ != "tithe.trainers":
     raise ImportError("import `tithe.trainers`, not `trainers`: the bare name would load a second copy of every class")
 
+from .batch_size import BatchSize, BatchTry, find_batch_size, keep_global_batch
 from .checkpoints import finished_checkpoints, is_finished, last_finished_checkpoint
 from .distillation import DistillationConfig, DistillationTrainer
 from .distillation_losses import (
@@ -24,15 +25,21 @@ from .reliable import ReliableTrainer
 from .round_selection import RoundSelectionConfig, RoundSelectionTrainer
 from .rounds import RoundCallback
 from .sampler import RoundSampler
+from .search_space import DEFAULT_SPACE, Choice, Range
 from .tag_schemes import BioReport, check_bio, detect_scheme, to_iob2
 from .teacher_rows import DenseTeacher, LinearTeacher, TeacherEnsemble, TeacherRows
 from .teachers import Teacher
+from .tuning import Tuning, tune
 from .word_labels import align_labels_with_tokens, tokenize_and_align
 
 
 __all__ = [
+    "DEFAULT_SPACE",
     "Answer",
+    "BatchSize",
+    "BatchTry",
     "BioReport",
+    "Choice",
     "ColumnOracle",
     "DenseTeacher",
     "DistillationConfig",
@@ -50,6 +57,7 @@ __all__ = [
     "PTSeq2SeqConfig",
     "PTSeq2SeqTrainer",
     "Query",
+    "Range",
     "ReliableTrainer",
     "RoundCallback",
     "RoundSampler",
@@ -59,21 +67,25 @@ __all__ = [
     "TeacherEnsemble",
     "TeacherRows",
     "TopK",
+    "Tuning",
     "align_labels_with_tokens",
     "attention_loss",
     "average_teachers",
     "check_bio",
     "classification_loss",
     "detect_scheme",
+    "find_batch_size",
     "finished_checkpoints",
     "fused_distillation",
     "hidden_state_loss",
     "is_finished",
+    "keep_global_batch",
     "last_finished_checkpoint",
+    "shared_by_all",
     "soft_loss",
     "to_iob2",
-    "shared_by_all",
     "tokenize_and_align",
     "top_k_of",
     "top_k_soft_loss",
+    "tune",
 ]

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import has_length
+from transformers.trainer_utils import HPSearchBackend, has_length
 
 from .checkpoints import (
     is_finished,
@@ -27,7 +27,7 @@ from .sampler import RoundSampler, TellSampler, row_lengths
 class ReliableTrainer(Trainer):
     """A `Trainer` that can be killed at any moment, and that computes what it says.
 
-    It differs from its parent in seven points:
+    It differs from its parent in eight points:
 
     - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
       incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.
@@ -40,7 +40,8 @@ class ReliableTrainer(Trainer):
       no word of it; with ZeRO-3 it cannot train, and with ZeRO-2 it refuses to evaluate.
     - Evaluation keeps a classifier's logits, and not the hidden states that some return beside them.
     - A loss that is not finite ends training before it reaches the weights, unless `logging_nan_inf_filter` is off or
-      training runs in fp16, whose scaler expects overflows.
+      training runs in fp16, whose scaler expects overflows. A trial of a search by Optuna is then pruned, and the
+      search goes on.
     """
 
     model: Any  # the parent allows None in between
@@ -67,9 +68,18 @@ class ReliableTrainer(Trainer):
             FloatingPointError: the training loss is not finite.
         """
         self._run_dir = Path(self._get_output_dir(trial))
-        folder = self._checkpoint_to_resume(resume_from_checkpoint)
-        self._before_training(folder)
-        return super().train(None if folder is None else str(folder), trial, ignore_keys_for_eval)
+        folder = self._resumed = self._checkpoint_to_resume(resume_from_checkpoint)
+        try:
+            return super().train(None if folder is None else str(folder), trial, ignore_keys_for_eval)
+        except FloatingPointError as error:
+            if trial is None or self.hp_search_backend != HPSearchBackend.OPTUNA:
+                raise
+            raise _pruned(trial, error) from error
+
+    def _inner_training_loop(self, batch_size: int | None = None, *args: Any, **kwargs: Any) -> Any:
+        # Not before: the model of a `model_init` is made, and the arguments of a trial are set, only now.
+        self._before_training(self._resumed)
+        return super()._inner_training_loop(batch_size, *args, **kwargs)
 
     def check_resume(self, resume_from_checkpoint: str | bool | None) -> None:
         """Raise the `ValueError` that `train(resume_from_checkpoint)` would raise, and do nothing else."""
@@ -214,6 +224,13 @@ class ReliableTrainer(Trainer):
                 "`max_grad_norm`, or look for broken inputs; the weights are those of the step before"
             )
         return loss
+
+
+def _pruned(trial: Any, error: FloatingPointError) -> Exception:
+    import optuna
+
+    trial.set_user_attr("diverged", str(error))
+    return optuna.TrialPruned(str(error))
 
 
 def _is_partitioned(model: nn.Module) -> bool:
