@@ -13,6 +13,7 @@ RECIPES = {
     "expert_loop": "a student that asks for labels, taught by an ensemble, beside the same one with all labels",
     "prompt_tune": "LoRA and a soft prompt of a seq2seq model, together or alone; BLEU, chrF, ROUGE, METEOR",
     "slm_qa": "small language models answering questions, with no, oracle and retrieved context",
+    "tune": "the batch size that fits, then hyper-parameters, then data_selection with the best of them",
     "label": "fill in the queries of an expert loop at the terminal",
 }
 

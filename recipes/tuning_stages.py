@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,6 @@ from tithe.trainers import RoundSelectionTrainer, Tuning, find_batch_size, keep_
 
 BATCH_NAME, BEST_NAME, TRIALS_NAME = "batch_size.json", "hyperparameters.yaml", "trials.json"
 _EVALUATIONS = 8  # of each trial, where trials are pruned
-_TRIALS = "trials"
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,16 @@ class TuningStages:
         if not search:
             return Batch(args.per_device_train_batch_size, args.gradient_accumulation_steps)
         share = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        found = find_batch_size(
-            self._trainer_of_rows,
-            self._arguments(),
-            self._tokenised(self.data.train),
-            at_most=args.largest_batch_size or max(1, share // args.run_processes),
-            margin=args.memory_margin,
-            memory_limit=None if args.memory_limit is None else int(args.memory_limit * 2**30),
-            processes=args.run_processes,
-        )
+        with tempfile.TemporaryDirectory() as scratch:
+            found = find_batch_size(
+                self._trainer_of_rows,
+                self._arguments(scratch),
+                self._tokenised(self.data.train),
+                at_most=args.largest_batch_size or max(1, share // args.run_processes),
+                margin=args.memory_margin,
+                memory_limit=None if args.memory_limit is None else int(args.memory_limit * 2**30),
+                processes=args.run_processes,
+            )
         kept = keep_global_batch(share, largest=found.rows, processes=args.run_processes)
         batch = Batch(*kept, asdict(found))
         write_atomic(path, json.dumps(asdict(batch), indent=2) + "\n")
@@ -93,19 +94,19 @@ class TuningStages:
     def search(self, batch: Batch) -> Tuning:
         """Take trials of the study until all have ended, and write the best values, which any recipe reads."""
         args = self.args
-        trainer = self._trainer_of_trials(batch)
-        found = tune(
-            trainer,
-            self.folder,
-            space=args.space(),
-            trials=args.trials,
-            sampler=args.sampler,
-            objective=args.objective,
-            prune=args.prune,
-            seed=args.seed,
-            about={"batch": batch.per_device * batch.accumulation, **self._about()},
-            on_trial=self._tell,
-        )
+        with tempfile.TemporaryDirectory() as scratch:
+            found = tune(
+                self._trainer_of_trials(batch, scratch),
+                self.folder,
+                space=args.space(),
+                trials=args.trials,
+                sampler=args.sampler,
+                objective=args.objective,
+                prune=args.prune,
+                seed=args.seed,
+                about={"batch": batch.per_device * batch.accumulation, **self._about()},
+                on_trial=self._tell,
+            )
         self._write_best(found, batch)
         write_atomic(self.folder / TRIALS_NAME, json.dumps(to_plain(asdict(found)), indent=2) + "\n")
         return found
@@ -121,8 +122,9 @@ class TuningStages:
             "trial_epochs": args.trial_epochs,
         }
 
-    def _trainer_of_trials(self, batch: Batch) -> RoundSelectionTrainer:
+    def _trainer_of_trials(self, batch: Batch, scratch: str) -> RoundSelectionTrainer:
         args = self._arguments(
+            scratch,
             num_train_epochs=self.args.trial_epochs,
             max_steps=-1,
             per_device_train_batch_size=batch.per_device,
@@ -170,11 +172,11 @@ class TuningStages:
     def _load(self) -> tuple[Any, Any]:
         return load_classifier(self.model_args, self.data, self.folder / "initial_model", self.args.seed)
 
-    def _arguments(self, **changes: Any) -> Any:
-        """Arguments for a trainer beside the main run's: silent, with a folder of their own."""
+    def _arguments(self, scratch: str, **changes: Any) -> Any:
+        """Arguments for a trainer beside the main run's: silent, and writing into `scratch`."""
         args = copy.copy(self.args)
         quiet = {"report_to": [], "disable_tqdm": True, "logging_strategy": "no", "push_to_hub": False}
-        for name, value in {**quiet, "proxy": None, "output_dir": str(self.folder / _TRIALS), **changes}.items():
+        for name, value in {**quiet, "proxy": None, "output_dir": scratch, **changes}.items():
             setattr(args, name, value)
         return args
 
