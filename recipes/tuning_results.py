@@ -170,9 +170,9 @@ def _batch_section(batch: Batch) -> Section:
     found: Mapping[str, Any] = batch.found or {}
     most = found["rows"] == max(each["rows"] for each in found["tries"])
     text = (
-        f"{found['rows']} rows of {found['length']} tokens fit on one device{', and no more were tried' * most}, within "
-        f"{_gib(found['limit_bytes'])} ({found['limit_source']}). Each step has {batch.per_device} rows per device, "
-        f"{batch.accumulation} times."
+        f"{found['rows']} rows of {found['length']} tokens fit on one device{', the most that were tried' * most}, "
+        f"within {_gib(found['limit_bytes'])} ({found['limit_source']}). Each step has {batch.per_device} rows per "
+        f"device, {batch.accumulation} times."
     )
     rows = [
         {

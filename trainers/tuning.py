@@ -176,7 +176,8 @@ class _Trials:
             except ValueError:  # the parent's, where no trial of the study is complete yet
                 if not self.study.took_pruned():
                     raise
-        give_back_memory()
+        if self.study.took_pruned():
+            give_back_memory()  # of other trials the parent does
         return True
 
     def _set(self, trial: Any) -> dict[str, Any]:
