@@ -158,24 +158,35 @@ def parse(argv: list[str]) -> tuple[DataArguments, ModelArguments, ComparisonCon
 
 def _without_single_run(argv: list[str], scratch: Path) -> list[str]:
     """`argv`; a config file of a single run is replaced by a copy in `scratch` without what is of that run alone."""
-    place = next((i for i, flag in enumerate(argv) if flag.partition("=")[0] == "--config"), None)
-    if place is None:
-        return argv
-    joined = "=" in argv[place]
-    path = Path(argv[place].partition("=")[2] if joined else (argv[place + 1 : place + 2] or [""])[0])
+    found, place = [], 0
+    while place < len(argv):
+        name, joined, value = argv[place].partition("=")
+        if name != "--config":
+            found.append(argv[place])
+            place += 1
+            continue
+        words = argv[place : place + (1 if joined else 2)]
+        copy = _copy_without_single_run(Path(value if joined else words[-1]), scratch / str(place))
+        found += words if copy is None else ["--config", str(copy)]
+        place += len(words)
+    return found
+
+
+def _copy_without_single_run(path: Path, scratch: Path) -> Path | None:
     try:
         values = read_config(path)
     except (OSError, ValueError, yaml.YAMLError):
-        return argv  # for the parser to complain of
+        return None  # for the parser to complain of
     dropped = [name for name in _OF_ONE_RUN if values.get(name) is not None]
     if any(name in values for name in _CONFIG_OF_ONE_RUN):
         dropped += ["output_dir"] if "output_dir" in values else []
     if not dropped:
-        return argv
+        return None
     print(f"left out of {path}, as of a single run: {', '.join(dropped)}", flush=True)
+    scratch.mkdir()
     copy = scratch / f"{path.stem}.yaml"
     _write_yaml(copy, {name: value for name, value in values.items() if name not in dropped})
-    return [*argv[:place], "--config", str(copy), *argv[place + (1 if joined else 2) :]]
+    return copy
 
 
 def _claim(folder: Path) -> Path:

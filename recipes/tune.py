@@ -91,6 +91,7 @@ def _run(argv: list[str], memory: PeakMemory, timeline: MemoryTimeline, processe
         stages, overwrite, searching = args.stages, args.overwrite, args.processes
         # What may differ between two starts is not part of the run.
         args.stages, args.overwrite, args.processes = list(STAGES), False, 1
+        args.run_processes = max(processes, args.run_processes)
         complete, _ = open_run(
             folder, data_args, model_args, args, overwrite=overwrite and processes == 1, produces=_PRODUCES
         )
@@ -209,7 +210,7 @@ def _prepare_in_one(argv: list[str], processes: int) -> None:
     from torch.distributed import TCPStore
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, processes, is_master=False, timeout=_LONG)
+    store = TCPStore(address, port, is_master=False, wait_for_workers=False)
     if os.environ.get("RANK") != "0":
         store.wait([_TUNED], _LONG)
         return

@@ -14,6 +14,7 @@ import yaml
 from transformers import TrainingArguments
 
 from tithe.recipes.arguments import ArgumentError, parse_arguments, resolved_arguments, save_run_yaml, user_errors
+from tithe.recipes.config_files import over_own_config
 
 
 class Colour(Enum):
@@ -69,6 +70,45 @@ def test_flags_override_the_file(tmp_path: Path, equals: bool, suffix: str) -> N
     config = [f"--config={path}"] if equals else ["--config", str(path)]
     (own,) = parse_arguments([Own], [*config, "--share", "0.75"])
     assert (own.share, own.layers, own.size, own.shuffle) == (0.75, [1, 2], "large", False)
+
+
+def test_a_further_file_overrides_the_first_and_flags_both(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.yaml", {"share": 0.1, "size": "large", "layers": [1]})
+    second = write(tmp_path / "b.yaml", {"share": 0.2, "layers": [2]})
+    (own,) = parse_arguments([Own], ["--config", first, f"--config={second}", "--layers", "3"])
+    assert (own.share, own.size, own.layers) == (0.2, "large", [3])
+
+
+def test_what_is_tuned_of_a_head_is_left_out_where_there_is_none(tmp_path: Path, capsys) -> None:
+    config = write(tmp_path / "hyperparameters.yaml", {"share": 0.1, "head_dropout": 0.3, "head_learning_rate": 1e-3})
+    (own,) = parse_arguments([Own], ["--config", config])
+    assert own.share == 0.1
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split("`")[1] for line in said] == ["head_dropout", "head_learning_rate"]
+    assert all(line.startswith(f"{config}: ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("values", "flags", "lies_below"),
+    [
+        ({"seed": 3}, [], True),
+        ({"seed": 3}, ["--dataset", "x"], False),
+        ({"dataset": "x"}, [], False),
+        ({"dataset": None}, [], True),
+        ({"model_name_or_path": "x"}, [], False),
+        (None, [], True),
+        (None, ["--test_file=x"], False),
+        (None, ["--seed", "3"], True),
+    ],
+)
+def test_a_recipe_s_own_config_lies_below_what_names_no_data_and_no_model(
+    tmp_path: Path, values: dict | None, flags: list[str], lies_below: bool
+) -> None:
+    given = [] if values is None else ["--config", write(tmp_path / "c.yaml", values)]
+    with over_own_config([*given, *flags], "data_selection") as argv:
+        assert argv[-len(given + flags) or len(argv) :] == [*given, *flags]
+        assert (len(argv) > len(given + flags)) == lies_below
+        assert not lies_below or argv[1].endswith("data_selection.yaml")
 
 
 def test_several_dataclasses_share_one_command_line(tmp_path: Path) -> None:
@@ -163,7 +203,6 @@ def test_unusable_file(tmp_path: Path, text: str | None, words: str) -> None:
         (["--storage_options", "{a: 1}"], "argument `--storage_options`: expected a JSON mapping"),
         (["--share", "2"], "`share` must be at most 1, got 2.0"),
         (["--config"], "`--config` needs the name of a file"),
-        (["--config", "a", "--config=b"], "`--config` takes one file, got 2: a, b"),
     ],
 )
 def test_wrong_command_line(argv: list[str], words: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tables import write_rows
 from transformers import pipeline
 
 from tithe.recipes import cli, data_selection, evaluate_model
@@ -26,21 +27,6 @@ LEFT = {
     ),
     *(f"figures/{name}.png" for name in ("learning_curve", "loss_curve", "pool_map", "class_balance", "reliability")),
 }
-WORDS = {
-    "fruit": "apple pear plum cherry fig grape melon lemon",
-    "metal": "iron zinc copper silver gold lead nickel cobalt",
-    "river": "rhine danube volga loire elbe tagus ebro vistula",
-}
-
-
-def write_rows(path, count, seed):
-    rng = np.random.default_rng(seed)
-    with open(path, "w", encoding="utf-8") as file:
-        for _ in range(count):
-            label = str(rng.choice(list(WORDS)))
-            words = [*rng.choice(WORDS[label].split(), 4), *rng.choice(" ".join(WORDS.values()).split(), 2)]
-            file.write(json.dumps({"text": " ".join(rng.permutation(words)), "label": label}) + "\n")
-    return path
 
 
 @pytest.fixture
