@@ -25,6 +25,8 @@ def optimisation_history(
 
     `trials` are rows with `trial`, `state` and the objective. Raises `ValueError` if there is no trial.
     """
+    from matplotlib.ticker import MaxNLocator
+
     target = ensure_png(path)
     if not trials:
         raise ValueError("`trials` is empty: there is nothing to draw")
@@ -41,7 +43,7 @@ def optimisation_history(
         if others := [row["trial"] for row in trials if row["state"] != COMPLETE]:
             below = axes.get_xaxis_transform()
             axes.plot(others, [0.02] * len(others), "|", color=GREY, transform=below, label="not completed")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="trial", ylabel=objective, title=f"{_words(objective)} of the trials")
         legend_below(figure, columns=3)
     return target

@@ -32,7 +32,7 @@ from tithe.recipes.comparison_runs import leave_launcher
 from tithe.recipes.config_files import RunDumper, over_own_config
 from tithe.recipes.data import DataArguments, load_classification_data
 from tithe.recipes.run_folder import open_run
-from tithe.recipes.tuning_arguments import BATCH_SIZE, RUN, SEARCH, STAGES, TuneConfig
+from tithe.recipes.tuning_arguments import BATCH_SIZE, PRETRAINED_RATES, RUN, SEARCH, STAGES, TuneConfig
 from tithe.recipes.tuning_results import TunedRun, print_summary, write_search, write_tuned
 from tithe.recipes.tuning_stages import (
     BATCH_NAME,
@@ -72,8 +72,7 @@ def parse(argv: list[str]) -> tuple[DataArguments, ModelArguments, TuneConfig]:
         data_args, model_args, args = parse_arguments((DataArguments, ModelArguments, TuneConfig), argv, __doc__)
     if model_args.model_name_or_path is None and not (data_args.dataset or data_args.train_file):
         model_args.model_name_or_path = SMALL
-    default = TuneConfig.__dataclass_fields__["learning_rate_range"].default_factory
-    if model_args.model_name_or_path == SMALL and args.learning_rate_range == default():  # type: ignore[misc]
+    if model_args.model_name_or_path == SMALL and args.learning_rate_range == list(PRETRAINED_RATES):
         raise ValueError(
             f"the `{SMALL}` model starts from nothing, and `learning_rate_range` {args.learning_rate_range} is meant "
             "for pretrained ones: pass --learning_rate_range 3e-4 3e-3"

@@ -9,6 +9,7 @@ from tithe.trainers.search_space import check_space
 from tithe.trainers.study import SAMPLERS
 
 
+PRETRAINED_RATES = (1e-5, 1e-4)
 BATCH_SIZE, SEARCH, RUN = STAGES = ("batch_size", "search", "run")
 
 
@@ -61,7 +62,8 @@ class TuneConfig(DataSelectionConfig):
     )
     # What is searched; one number instead of two keeps a range there
     learning_rate_range: list[float] = field(
-        default_factory=lambda: [1e-5, 1e-4], metadata={"help": "Learning rates, from and to, by order of magnitude."}
+        default_factory=lambda: list(PRETRAINED_RATES),
+        metadata={"help": "Learning rates, from and to, by order of magnitude."},
     )
     head_learning_rate_range: list[float] | None = field(
         default=None, metadata={"help": "The same for the head alone; the other range is then the backbone's."}

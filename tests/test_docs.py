@@ -25,6 +25,7 @@ from tithe.recipes import (
     expert_loop,
     prompt_tune,
     slm_qa,
+    tune,
 )
 
 
@@ -43,6 +44,7 @@ PARSERS = {
     "evaluate_model": evaluate_model.parse,
     "prompt_tune": prompt_tune.parse,
     "slm_qa": slm_qa.parse,
+    "tune": tune.parse,
 }
 
 

@@ -203,7 +203,8 @@ class SharedStudy:
 
     def _drawn(self) -> list[tuple[int, Any]]:
         """Trials with their numbers, a trial that is tried again with that of its first try; in the order of tries."""
-        found, number_of = [], {}
+        found: list[tuple[int, Any]] = []
+        number_of: dict[int, int] = {}
         for trial in self._study.get_trials(deepcopy=False):
             first = trial.user_attrs.get("retry_of", trial.number)
             draw = number_of.setdefault(first, len(number_of))

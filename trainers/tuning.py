@@ -12,7 +12,7 @@ from transformers import Trainer
 from ..evaluation import give_back_memory
 from ..models import set_head_dropout
 from .search_space import DEFAULT_SPACE, HEAD_DROPOUT, Space, as_arguments, check_space, suggest
-from .study import SearchTerms, SharedStudy
+from .study import SearchTerms, SharedStudy, import_optuna
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def tune(
     are tried again. Several processes that call it with one `folder` share the trials, and all return the same.
     Trial k is drawn by (`seed`, k): a random search is the same in any number of processes.
 
-    A trial whose loss is not finite ends as `diverged`, with trainers of Tithe. The arguments of `trainer` are
-    afterwards what they were.
+    A trial whose objective is not finite ends as `diverged`; with trainers of Tithe it does so as soon as its training
+    loss is not. Afterwards the arguments of `trainer` are what they were, and its model is gone: `train()` makes one.
 
     Args:
         trainer: made with a `model_init`; in one process.
@@ -182,6 +182,7 @@ class _Trials:
 
     def _set(self, trial: Any) -> dict[str, Any]:
         self.study.take(trial)
+        self._trial = trial
         values = suggest(trial, self.space)
         for name, value in as_arguments(values).items():
             if name != HEAD_DROPOUT:
@@ -197,12 +198,15 @@ class _Trials:
         if name not in metrics:
             known = ", ".join(key.removeprefix("eval_") for key in metrics if key.startswith("eval_"))
             raise ValueError(f"`objective` {self.study.terms.objective} is no metric of this trainer: it has {known}")
+        if not math.isfinite(metrics[name]):
+            self._trial.set_user_attr("diverged", f"{name} is {metrics[name]}")
+            raise import_optuna().TrialPruned
         return metrics[name]
 
 
 def _conclude(study: SharedStudy) -> Tuning:
     rows, terms = study.rows(), study.terms
-    done = [row for row in rows if row["state"] == "complete" and math.isfinite(row[terms.objective])]
+    done = [row for row in rows if row["state"] == "complete"]
     if not done:
         raise ValueError(
             f"none of the {len(rows)} trials was completed: all diverged; lower the range of `learning_rate`"

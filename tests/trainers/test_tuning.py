@@ -14,7 +14,7 @@ import optuna
 import pytest
 import tuning
 from killing import Killed
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from tithe.trainers import Choice, Range, tune
 from tithe.trainers.search_space import as_arguments, check_space
@@ -203,6 +203,19 @@ class TestDivergence:
         states = {row["learning_rate"]: row["state"] for row in found.trials}
         assert states == {1e30: "diverged", 1e-3: "complete"}
         assert found.best == {"learning_rate": 1e-3}
+
+    def test_of_a_stock_trainer_shows_in_its_score(self, tmp_path):
+        made = tuning.make_trainer(tmp_path / "out", max_grad_norm=0)
+        trainer = Trainer(
+            model_init=lambda: tuning.tiny.make_model(),
+            args=TrainingArguments(str(tmp_path / "out"), **tuning.COMMON, max_grad_norm=0),
+            data_collator=tuning.tiny.collate,
+            train_dataset=made.train_dataset,
+            eval_dataset=made.eval_dataset,
+        )
+        found = tune(trainer, tmp_path, space=self.SPACE, trials=6)
+        assert {row["learning_rate"]: row["state"] for row in found.trials} == {1e30: "diverged", 1e-3: "complete"}
+        assert len(found.trials) == 6
 
     def test_of_all_trials_is_an_error(self, tmp_path):
         trainer = tuning.make_trainer(tmp_path / "out", max_grad_norm=0)
