@@ -125,15 +125,15 @@ def test_many_processes_tell_of_few_rows_each(rows):
 
 def test_the_first_process_has_the_word(rows, monkeypatch):
     """Where the arithmetic of another one rounds otherwise, both still make the same picks."""
-    from tithe.selection import kcenter
+    from tithe.selection import farthest_rows
 
-    ids, whole, among = shards(rows, 2, "in turn", None), k_center_greedy(rows, 40), kcenter._Greedy._among
+    ids, whole, among = shards(rows, 2, "in turn", None), k_center_greedy(rows, 40), farthest_rows.Greedy._among
 
     def elsewhere(self, block, centres):
         picked, values = among(self, block, centres)
         return (picked, values) if self.keys[0] == 0 else (picked[:1], values[:1])
 
-    monkeypatch.setattr(kcenter._Greedy, "_among", elsewhere)
+    monkeypatch.setattr(farthest_rows.Greedy, "_among", elsewhere)
     found = Threads(2).run(lambda place, share: k_center_sharded(rows[ids[place]], 40, ids[place], share))
     assert all(coverage.ids.tolist() == whole.order.tolist() for coverage in found)
 
@@ -156,16 +156,16 @@ def test_slack_gives_up_no_more_than_it_says(rows, slack):
 
 
 def test_slack_saves_passes(monkeypatch):
-    from tithe.selection import kcenter
+    from tithe.selection import farthest_rows
 
     rng, passes = np.random.default_rng(0), {}
     centres = rng.standard_normal((100, 32))
     rows = (centres[rng.integers(100, size=4000)] + 0.8 * rng.standard_normal((4000, 32))).astype(np.float32)
-    advance = kcenter._Greedy.advance
+    advance = farthest_rows.Greedy.advance
     for slack in (0.0, 0.2):
         counted = []
         with monkeypatch.context() as patch:
-            patch.setattr(kcenter._Greedy, "advance", lambda self, c=counted: (c.append(1), advance(self)))
+            patch.setattr(farthest_rows.Greedy, "advance", lambda self, c=counted: (c.append(1), advance(self)))
             k_center_greedy(rows, 400, slack=slack, block=64)
         passes[slack] = len(counted)
     assert passes[0.2] < 0.9 * passes[0.0]
