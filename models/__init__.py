@@ -26,8 +26,9 @@ from .prompt_exports import export_peft, export_plain
 from .prompts import FittedPrompt, chat_prompts, encode_prompts, fit_passages
 from .reranking import Reranked
 from .retrieval import Hits, Passage, Retriever, as_passages, check_search
+from .row_arrays import take_rows
 from .sentence_encoder import SentenceEncoder
-from .signals import SIGNALS, read_shard, read_signals, take_rows
+from .signals import SIGNALS, read_shard, read_signals
 from .soft_prompt import SoftPrompt, attach_soft_prompt, detach_soft_prompt, input_positions, virtual_tokens_of
 from .structure import backbone, embedding_modules, head_parameters, plain_model, transformer_layers
 from .student import build_student

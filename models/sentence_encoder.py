@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from .fingerprints import model_fingerprint, tokenizer_fingerprint
-from .signals import allocate
+from .row_arrays import allocate
 from .structure import backbone
 from .text_batches import check_length, load_with_tokenizer, read_texts, repeated
 

@@ -5,7 +5,6 @@ it trains bit for bit like a run without. Batches are formed over the whole pool
 processes whole: what a row's batch looks like, and so its signals, does not depend on the number of processes.
 """
 
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .passes import evaluating, rng_neutral
-from .structure import backbone, output_layers, plain_model
+from .row_arrays import ShardRows
+from .structure import backbone, plain_model
+from .taps import BackboneOutput, HeadInput
 
 
 SIGNALS = frozenset({"embeddings", "probabilities", "el2n", "head_inputs", "mc_probabilities"})
@@ -25,8 +26,6 @@ SIGNALS = frozenset({"embeddings", "probabilities", "el2n", "head_inputs", "mc_p
 
 _DROPOUT = frozenset({"mc_probabilities"})  # what is read with dropout on
 
-_ON_DISK_ABOVE = 2**30  # bytes
-_ROWS_AT_A_TIME = 16384
 _IGNORE = -100  # the label of positions that have none, as in Transformers
 _MAX_CLASSES = 1000  # above it, "classes" are a vocabulary
 
@@ -124,7 +123,7 @@ def _read(
     process_index: int = 0,
     num_processes: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
-) -> "_Sink | None":
+) -> ShardRows | None:
     """What this process reads; None where there is nothing to read."""
     if unknown := needs - SIGNALS:
         raise ValueError(f"cannot read {sorted(unknown)} from a model; it gives {sorted(SIGNALS)}")
@@ -135,13 +134,13 @@ def _read(
     # Every process runs as many batches as the others (sharded models need all of them at each one): the surplus is
     # a batch read twice, with the same result.
     numbers = [min(i * num_processes + process_index, len(batches) - 1) for i in range(rounds)]
-    sink = _Sink(len(dataset), batches, process_index, num_processes)
+    sink = ShardRows(len(dataset), batches, process_index, num_processes)
     plain = needs - _DROPOUT
     with ExitStack() as held:
         for context in (rng_neutral(), evaluating(model), torch.no_grad()):
             held.enter_context(context)
-        hidden = held.enter_context(_BackboneOutput(model, "embeddings" in needs))
-        layer = held.enter_context(_HeadInput(model, "head_inputs" in needs))
+        hidden = held.enter_context(BackboneOutput(model, "embeddings" in needs))
+        layer = held.enter_context(HeadInput(model, "head_inputs" in needs))
         prefetched = _prefetch(dataset, [batches[number] for number in numbers], collate)
         loaded = progress(prefetched, rounds) if progress else prefetched
         for number, (rows, batch) in zip(numbers, loaded, strict=True):
@@ -283,114 +282,3 @@ def _token_mean(values: Tensor, active: Tensor) -> Tensor:
     """(rows, tokens, k) → (rows, k)"""
     weights = active.unsqueeze(-1).to(values.dtype)
     return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
-
-
-class _BackboneOutput:
-    """Holds the last hidden states of the backbone's latest forward pass, in float32 (rows, tokens, d)."""
-
-    def __init__(self, model: nn.Module, active: bool) -> None:
-        self.states: Tensor | None = None
-        self._module = backbone(model) if active else None
-
-    def __enter__(self) -> "_BackboneOutput":
-        if self._module is not None:
-            self._handle = self._module.register_forward_hook(self._keep)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._module is not None:
-            self._handle.remove()
-
-    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        states = output[0] if isinstance(output, tuple) else getattr(output, "last_hidden_state", None)
-        if states is None or states.dim() != 3:
-            raise ValueError(f"{type(module).__name__} gives no hidden states to take `embeddings` from")
-        self.states = states.float()
-
-
-class _HeadInput:
-    """Holds what the output layer read in the latest forward pass, in float32."""
-
-    def __init__(self, model: nn.Module, active: bool) -> None:
-        self.states: Tensor | None = None
-        self._modules = output_layers(model) if active else []
-        if active and not self._modules:
-            raise ValueError(f"{type(plain_model(model)).__name__} has no last linear layer to read `head_inputs` of")
-
-    def __enter__(self) -> "_HeadInput":
-        self._handles = [module.register_forward_pre_hook(self._keep) for module in self._modules]
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _keep(self, module: nn.Module, inputs: Any) -> None:
-        self.states = inputs[0].float()
-
-
-class _Sink:
-    """Collects the rows of one process, and on process 0, if asked to, those of all.
-
-    `rows` are this process's, rising, and `arrays` what was read of them.
-    """
-
-    def __init__(self, length: int, batches: list[NDArray[np.int64]], process_index: int, num_processes: int) -> None:
-        self._length, self._process_index, self._num_processes = length, process_index, num_processes
-        none = np.empty(0, np.int64)
-        self._of = [np.sort(np.concatenate([none, *batches[p::num_processes]])) for p in range(num_processes)]
-        self.rows = self._of[process_index]
-        self._ended = np.append(self.rows, -1)  # so that a row behind the last one has a place, too
-        self.arrays: dict[str, NDArray[np.float32]] = {}
-
-    def put(self, name: str, rows: NDArray[np.int64], values: Tensor) -> None:
-        """Keep what was read of `rows`; those of a batch that is read twice are another process's."""
-        if name not in self.arrays:
-            self.arrays[name] = allocate((len(self.rows), *values.shape[1:]))
-        place = np.searchsorted(self.rows, rows)
-        own = self._ended[place] == rows
-        self.arrays[name][place[own]] = values.cpu().numpy()[own]
-
-    def gather(self) -> dict[str, NDArray[np.float32]]:
-        if self._num_processes == 1:
-            return self.arrays
-        found = {name: self._gathered(self.arrays[name]) for name in sorted(self.arrays)}
-        return {name: array for name, array in found.items() if array is not None}
-
-    def _gathered(self, array: NDArray[np.float32], chunk: int = _ROWS_AT_A_TIME) -> NDArray[np.float32] | None:
-        """Send every process's rows to process 0, some at a time; all chunks have one shape, as collectives want."""
-        import torch.distributed as dist
-
-        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
-        whole = allocate((self._length, *array.shape[1:])) if self._process_index == 0 else None
-        longest = max(len(rows) for rows in self._of)
-        for start in range(0, longest, chunk):
-            size = min(chunk, longest - start)
-            own = array[start : start + size]
-            sent = torch.zeros((size, *array.shape[1:]), device=device)
-            sent[: len(own)] = torch.from_numpy(own).to(device)
-            received = [torch.empty_like(sent) for _ in range(self._num_processes)]
-            dist.all_gather(received, sent)
-            if whole is not None:
-                for of, part in zip(self._of, received, strict=True):
-                    rows = of[start : start + size]
-                    whole[rows] = part[: len(rows)].cpu().numpy()
-        return whole
-
-
-def take_rows(values: NDArray[np.float32], rows: NDArray[np.int64], axis: int = 0) -> NDArray[np.float32]:
-    """`values.take(rows, axis)` for ascending `rows`, on disk where `values` is; no copy where that is all of them."""
-    if len(rows) == values.shape[axis]:
-        return values
-    taken = allocate((*values.shape[:axis], len(rows), *values.shape[axis + 1 :]))
-    source, target = np.moveaxis(values, axis, 0), np.moveaxis(taken, axis, 0)
-    for start in range(0, len(rows), _ROWS_AT_A_TIME):
-        target[start : start + _ROWS_AT_A_TIME] = source[rows[start : start + _ROWS_AT_A_TIME]]
-    return taken
-
-
-def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if 4 * int(np.prod(shape)) <= _ON_DISK_ABOVE:
-        return np.empty(shape, dtype=np.float32)
-    with tempfile.TemporaryFile() as file:  # the mapping keeps the file alive after its name and handle are gone
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

@@ -16,8 +16,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from tithe.models import read_signals, take_rows
-from tithe.models import signals as signals_module
+from tithe.models import read_signals, row_arrays, take_rows
 
 
 NEEDS = {"embeddings", "probabilities", "el2n"}
@@ -173,7 +172,7 @@ def test_peft_models_are_read_through_their_adapters(model, pool, collate):
 
 def test_large_arrays_lie_on_disk(model, pool, collate, monkeypatch):
     small = read(model, pool, NEEDS, collate)
-    monkeypatch.setattr(signals_module, "_ON_DISK_ABOVE", 100)
+    monkeypatch.setattr(row_arrays, "_ON_DISK_ABOVE", 100)
     large = read(model, pool, NEEDS, collate)
     assert isinstance(large["embeddings"], np.memmap)
     for name in NEEDS:
@@ -251,14 +250,14 @@ def test_passes_with_dropout_differ_and_repeat(model, pool, collate):
 def test_what_is_dropped_depends_on_the_batch_and_not_on_what_was_read_before(model, pool, collate):
     """The share of two processes, each read alone, is the same as in one."""
     lengths = np.array([len(row) for row in pool["input_ids"]])
-    batches = signals_module._length_sorted_batches(lengths, 7)
+    batches = signals._length_sorted_batches(lengths, 7)
     whole = read(model, pool, {"mc_probabilities"}, collate, mc_passes=2)["mc_probabilities"]
     model.eval()
     for number in (3, 1):
         rows = batches[number]
         batch = collate([pool[i] for i in rows.tolist()])
         with torch.no_grad():
-            alone = signals_module._with_dropout(model, batch, 2, (0, number))
+            alone = signals._with_dropout(model, batch, 2, (0, number))
         np.testing.assert_array_equal(alone.numpy(), whole[:, rows].transpose(1, 0, 2))
 
 
