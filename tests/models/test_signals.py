@@ -16,7 +16,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from tithe.models import read_signals, row_arrays, take_rows
+from tithe.models import read_signals, row_arrays, signals, take_rows
 
 
 NEEDS = {"embeddings", "probabilities", "el2n"}
