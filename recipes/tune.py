@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from accelerate import PartialState
 from filelock import FileLock
 from transformers.utils import logging
 
@@ -42,6 +43,7 @@ from tithe.recipes.tuning_stages import (
     helpers,
     read_batch,
     read_tuning,
+    take_device,
 )
 from tithe.trainers.study import STUDY_NAME, import_optuna
 
@@ -123,14 +125,14 @@ def _prepare(
     logging.set_verbosity(args.get_process_log_level())
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
-    folder = Path(str(args.output_dir))
+    folder, devices = Path(str(args.output_dir)), take_device(args)
     with memory.phase("loading"):
         stages = TuningStages(load_classification_data(data_args), model_args, args)
     start = time.perf_counter()
     with FileLock(str(folder / ".batch.lock")), memory.phase(BATCH_SIZE):  # others that join wait for the batch
         batch = stages.batch(search=BATCH_SIZE in args.stages)
     timings[BATCH_SIZE] = time.perf_counter() - start
-    if batch.found is not None:
+    if batch.found is not None and BATCH_SIZE in args.stages:
         print(
             f"batch size: {batch.found['rows']} rows of {batch.found['length']} tokens fit; {batch.per_device} per "
             f"device, accumulated {batch.accumulation} times",
@@ -139,7 +141,7 @@ def _prepare(
     if SEARCH in args.stages:
         start = time.perf_counter()
         flags = ["--config", str(folder / "run.yaml"), "--output_dir", str(folder), *_secrets(data_args)]
-        with helpers(args, flags), memory.phase(SEARCH):
+        with helpers(args, flags, devices), memory.phase(SEARCH):
             found = stages.search(batch)
         timings[SEARCH] = time.perf_counter() - start
         write_search(folder, args, batch, found)
@@ -164,6 +166,7 @@ def _train(
             write_atomic(
                 folder / SETTINGS_NAME, yaml.dump(settings, Dumper=RunDumper, sort_keys=False, allow_unicode=True)
             )
+        PartialState().wait_for_everyone()
         start = time.perf_counter()
         flags = ["--config", str(folder / SETTINGS_NAME), "--config", str(folder / BEST_NAME), *_secrets(data_args)]
         with memory.phase(RUN):

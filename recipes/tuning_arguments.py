@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from tithe.evaluation import classification_metrics
 from tithe.recipes.data_selection import DataSelectionConfig
 from tithe.trainers import Choice, Range
 from tithe.trainers.search_space import check_space
@@ -103,6 +106,9 @@ class TuneConfig(DataSelectionConfig):
             )
         if self.sampler not in SAMPLERS:
             raise ValueError(f"`sampler` must be one of {', '.join(SAMPLERS)}; got {self.sampler!r}")
+        scores = ["loss", *classification_metrics(np.eye(2), np.arange(2))]
+        if self.objective not in scores:
+            raise ValueError(f"`objective` must be one of {', '.join(scores)}; got {self.objective!r}")
         check_space(self.space(), self)
 
     def space(self) -> dict[str, Range | Choice]:

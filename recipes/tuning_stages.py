@@ -20,7 +20,7 @@ from transformers import DataCollatorWithPadding, PrinterCallback
 from tithe.evaluation import ClassificationMetrics, to_plain, write_atomic
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.classifier import ModelArguments, load_classifier, tokenise
-from tithe.recipes.comparison_runs import run_environment, visible_devices
+from tithe.recipes.comparison_runs import run_environment, stopped_by_signals, visible_devices
 from tithe.recipes.config_files import RunDumper
 from tithe.recipes.splits import carve, stratified_sample
 from tithe.recipes.tuning_arguments import SEARCH, TuneConfig
@@ -200,25 +200,35 @@ class TuningStages:
         return train.select(rows[~held_out]), train.select(rows[held_out])
 
 
+def take_device(args: TuneConfig) -> list[str]:
+    """The GPUs of the processes that search; of several this one takes the first. To be called before any is used."""
+    devices = [] if args.use_cpu or args.processes == 1 else visible_devices()
+    if devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[0]
+    return devices
+
+
 @contextmanager
-def helpers(args: TuneConfig, flags: Sequence[str]) -> Iterator[None]:
-    """Further processes that search, `args.processes` with this one; whoever is left at the end of the block is ended.
+def helpers(args: TuneConfig, flags: Sequence[str], devices: Sequence[str] = ()) -> Iterator[None]:
+    """Further processes that search, `args.processes` with this one; they are ended if the block is broken off.
 
     Args:
         flags: of this process; the helpers get them, too.
+        devices: names of the GPUs to share out.
     """
-    devices = [] if args.use_cpu else visible_devices()
+    if args.processes == 1:
+        yield
+        return
     started = []
     for number in range(1, args.processes):
         environment = run_environment(args.processes, devices[number % len(devices)] if devices else None)
         command = [sys.executable, "-m", "tithe.recipes.tune", *flags, "--stages", SEARCH, "--processes", "1"]
         started.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
-    if devices and args.processes > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[0]
     try:
-        yield
-        for process in started:
-            process.wait()
+        with stopped_by_signals():
+            yield
+            for process in started:
+                process.wait()
     finally:
         for process in started:
             process.terminate()

@@ -179,6 +179,7 @@ class TestBadInput:
             (["--adam_betas", "0.9,1.5"], "must lie in [0, 1)"),
             (["--stages", "serach"], "`stages` must be of batch_size, search, run; got 'serach'"),
             (["--sampler", "grid"], "`sampler` must be one of random, tpe"),
+            (["--objective", "f1"], "`objective` must be one of loss, accuracy, "),
             (["--trials", "0"], "`trials` must be at least 1"),
             (["--held_out", "1"], "are shares from 0 to 1"),
             (["--memory_limit", "0"], "`memory_limit` must be above 0"),
