@@ -59,7 +59,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 @contextmanager
 def over_own_config(argv: list[str], recipe: str) -> Iterator[list[str]]:
     """`argv`; where neither it nor a config in it names data or model, over the recipe's own config, until the end."""
-    if any(_names_run(flag, following) for flag, following in zip(argv, [*argv[1:], ""], strict=True)):
+    if any(_names_run(flag, following) for flag, following in zip(argv, [*argv, ""][1:], strict=True)):
         yield argv
         return
     config = importlib.resources.files("tithe.recipes.configs").joinpath(f"{recipe}.yaml")

@@ -1,6 +1,7 @@
 """The recipe from flags to report: batch size, trials, main run; resumed, shared, and feeding the other recipes."""
 
 import csv
+import gc
 import json
 import os
 import subprocess
@@ -32,6 +33,14 @@ VALUES = {
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TITHE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _quick_collection():
+    """Each try and each trial collects garbage several times: leave out what the libraries keep."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -127,7 +136,7 @@ def test_its_values_feed_other_recipes(flags, tmp_path, capsys):
     assert results_of(folder)["tuning"]["trials"] == 3
 
 
-@pytest.mark.parametrize("at", ["trial", "main run"])
+@pytest.mark.parametrize("at", ["trial", pytest.param("main run", marks=pytest.mark.slow)])
 def test_stopped_anywhere_it_goes_on_to_the_same_result(flags, tmp_path, monkeypatch, at):
     tune.main([*flags, "--output_dir", str(tmp_path / "whole")])
     calls = {"trial": 5, "main run": 8}[at]  # trainings: two of the batch's, one a try, one a trial
