@@ -31,7 +31,7 @@ from tithe.recipes.config_files import RunDumper, expected_type, fit_to_hint, me
 # Never written to run.yaml: it lies beside the model, and models get published.
 _SECRET_FIELDS = {"hub_token"}
 _SECRET_OPTION = re.compile(r"key|secret|token|password|credential|connection_string", re.IGNORECASE)
-# What `tune` finds for a classifier, and other recipes, which read its file, have no use for.
+# What `tune` finds for a classifier, and not every recipe that reads its file knows.
 _OF_A_HEAD = ("head_dropout", "head_learning_rate")
 # Where an instance remembers what it was built from: what its __post_init__ derived, a rerun must derive anew.
 _PARSED = "_parsed_arguments"
@@ -160,7 +160,7 @@ class _Parser(HfArgumentParser):
         for key, value in values.items():
             if key not in self.hints and key in _OF_A_HEAD:
                 if os.environ.get("LOCAL_RANK", "0") in ("0", "-1"):
-                    print(f"{path}: `{key}` is left out, as the models of this recipe have no such head", flush=True)
+                    print(f"{path}: `{key}` is left out, as this recipe does not know it", flush=True)
                 continue
             if key not in self.hints:
                 raise ArgumentError(f"{path}: unknown key `{key}`{_nearest(str(key), list(self.hints))}")

@@ -13,7 +13,16 @@ import yaml
 from killing import Killed
 from tables import write_rows
 
-from tithe.recipes import data_selection, expert_loop, prompt_tune, tune
+from tithe.recipes import (
+    compare_strategies,
+    data_selection,
+    distill_lm,
+    distill_ner,
+    expert_loop,
+    prompt_tune,
+    slm_qa,
+    tune,
+)
 from tithe.recipes.data import load_classification_data
 from tithe.recipes.tuning_stages import TuningStages
 from tithe.trainers import RoundSelectionTrainer
@@ -122,7 +131,8 @@ def test_its_values_feed_other_recipes(flags, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"hyper-parameters: {folder / 'hyperparameters.yaml'}"
     assert not (folder / "results.json").exists()
     best = yaml.safe_load((folder / "hyperparameters.yaml").read_text())
-    for recipe, has_head in ((data_selection, True), (expert_loop, True), (prompt_tune, False)):
+    for recipe in (data_selection, compare_strategies, expert_loop, distill_ner, distill_lm, prompt_tune, slm_qa):
+        has_head = recipe in (data_selection, compare_strategies, expert_loop)
         _, model_args, args = recipe.parse(["--config", str(folder / "hyperparameters.yaml")])
         assert args.learning_rate == best["learning_rate"]
         assert (args.adam_beta1, args.adam_beta2) == (best["adam_beta1"], best["adam_beta2"])
