@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tables import write_rows
 
 from tithe.recipes import cli, compare_strategies, comparison_runs
 from tithe.recipes.comparison_progress import Progress
@@ -20,11 +21,6 @@ from tithe.recipes.comparison_runs import Run, RunPool, leave_launcher, run_envi
 
 
 ROOT = Path(__file__).parents[2]
-WORDS = {
-    "fruit": "apple pear plum cherry fig grape melon lemon",
-    "metal": "iron zinc copper silver gold lead nickel cobalt",
-    "river": "rhine danube volga loire elbe tagus ebro vistula",
-}
 # Leaves what a single run leaves, and notes when it began and ended, without training anything.
 STAND_IN = """
 import json, os, sys, time
@@ -69,16 +65,6 @@ results = {
 with open(control / "ends", "a") as file:
     file.write(f"{folder.name} {time.time()}\\n")
 """
-
-
-def write_rows(path, count, seed):
-    rng = np.random.default_rng(seed)
-    with open(path, "w", encoding="utf-8") as file:
-        for _ in range(count):
-            label = str(rng.choice(list(WORDS)))
-            words = [*rng.choice(WORDS[label].split(), 4), *rng.choice(" ".join(WORDS.values()).split(), 2)]
-            file.write(json.dumps({"text": " ".join(rng.permutation(words)), "label": label}) + "\n")
-    return path
 
 
 @pytest.fixture
