@@ -20,6 +20,7 @@ from .language_models import longest_input
 from .language_scores import LANGUAGE_SIGNALS, conditional_scores, read_language_scores
 from .loading import loaded_whole, one_line_errors
 from .lora_prompt import add_lora_and_prompt, guard_4bit, load_lora_and_prompt, merge, prompt_weights
+from .memory_errors import ran_out_of_memory
 from .passes import computing_in, evaluating, rng_neutral
 from .probe import LinearProbe, bagged_probabilities, out_of_fold_el2n, unit_rows
 from .prompt_exports import export_peft, export_plain
@@ -87,6 +88,7 @@ __all__ = [
     "parameter_groups",
     "plain_model",
     "prompt_weights",
+    "ran_out_of_memory",
     "read_language_scores",
     "read_shard",
     "read_signals",

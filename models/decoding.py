@@ -9,10 +9,10 @@ from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from .kv_rows import CachedPasses, LiveRows
+from .memory_errors import ran_out_of_memory
 from .token_choice import Sampling, StopRule
 
 
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _CPU_ROWS, _DEVICE_ROWS = 32, 256
 _SHARE_OF_MEMORY, _CPU_BYTES = 0.25, 2**31
 
@@ -65,7 +65,7 @@ class DecodeLoop:
             try:
                 done = self._advance()
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or self._tried <= 1:
+                if self._tried <= 1 or not ran_out_of_memory(error, small_ones_work=True):
                     raise
                 done = None
             if done is None:  # outside of `except`, where the traceback would still hold the tensors
@@ -124,13 +124,6 @@ class DecodeLoop:
         self._rows, self._live = [], None
         self.batch_size = max(1, self._tried // 2)
         clear_device_cache(garbage_collection=True)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Of a device or of the CPU, by what PyTorch says."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def room_in_memory(model: Any) -> tuple[int, float]:

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from torch.utils.data import Subset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ..evaluation import MemoryLeft, PeakMemory, give_back_memory, memory_left
 from ..evaluation.memory import resident_bytes
 from ..evaluation.memory_limits import address_bytes
+from ..models import ran_out_of_memory
 from .sampler import row_lengths
 
 
@@ -212,7 +212,7 @@ class _Search:
             with memory.phase("try"):
                 gradients = self._steps(rows, before)
         except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error) or "bad_alloc" in str(error)):
+            if not ran_out_of_memory(error, small_ones_work=rows > 1):
                 raise
             return None, 0.0
         finally:

@@ -138,6 +138,7 @@ class TestTraining:
             MemoryError(),
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
             RuntimeError("std::bad_alloc"),
+            RuntimeError("could not create a primitive"),
         ],
     )
     def test_running_out_of_memory_is_an_answer(self, maker, tmp_path, error):
@@ -146,9 +147,12 @@ class TestTraining:
         assert found.rows == 5
         assert [each.rows for each in found.tries if not each.fits] == [8, 6]
 
-    def test_any_other_error_is_told(self, maker, tmp_path):
-        maker.breaks_above, maker.error = 1, RuntimeError("the sizes of tensors must match")
-        with pytest.raises(RuntimeError, match="sizes of tensors"):
+    @pytest.mark.parametrize(
+        ("above", "words"), [(1, "the sizes of tensors must match"), (0, "could not create a primitive")]
+    )
+    def test_any_other_error_is_told(self, maker, tmp_path, above, words):
+        maker.breaks_above, maker.error = above, RuntimeError(words)
+        with pytest.raises(RuntimeError, match=words):
             find_batch_size(maker, arguments(tmp_path), tiny.make_pool(20), at_most=4)
 
     def test_several_processes_hold_gradients_twice(self, maker, tmp_path):
