@@ -43,7 +43,7 @@ class TuneConfig(DataSelectionConfig):
     memory_limit: float | None = field(
         default=None, metadata={"help": "GiB that a process may hold on a CPU. Default: what the machine leaves it."}
     )
-    memory_margin: float = field(default=0.1, metadata={"help": "Share of the free memory to leave free."})
+    memory_margin: float = field(default=0.05, metadata={"help": "Share of the free memory to leave free."})
     largest_batch_size: int | None = field(
         default=None,
         metadata={

@@ -69,7 +69,7 @@ def find_batch_size(
     dataset: Any,
     *,
     at_most: int = 1024,
-    margin: float = 0.1,
+    margin: float = 0.05,
     memory_limit: int | None = None,
     processes: int = 1,
 ) -> BatchSize:
