@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import tuning
 from datasets import Dataset
 from killing import KillAt, Killed
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
@@ -84,3 +85,35 @@ def test_evaluates_before_training_as_the_parent(tmp_path, bf16):
         losses.append(trainer.evaluate(make_rows())["eval_loss"])
     assert losses[0] == losses[1]
     assert trainer.accelerator._models == []
+
+
+@pytest.mark.parametrize("kind", ["selection", "distillation", "loop"])
+def test_a_smaller_batch_that_is_found_begins_anew(tmp_path, kind):
+    """With `auto_find_batch_size` it trains as if the batch had been that small from the start."""
+
+    def collate(rows):
+        if len(rows) > 5:
+            raise RuntimeError("CUDA out of memory.")
+        return tuning.tiny.collate(rows)
+
+    def without_dropout():
+        return tuning.tiny.make_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+    found, given = (
+        tuning.make_trainer(
+            tmp_path / str(size),
+            kind,
+            trainer={"data_collator": collate, "model_init": without_dropout},
+            per_device_train_batch_size=size,
+            per_device_eval_batch_size=4,
+            auto_find_batch_size=True,
+            train_sampling_strategy="group_by_length",  # whose order is drawn from the seed alone
+        )
+        for size in (8, 5)
+    )
+    for trainer in (found, given):
+        trainer.train()
+    assert found.state.global_step == given.state.global_step
+    assert all(torch.equal(a, b) for a, b in zip(found.model.parameters(), given.model.parameters(), strict=True))
+    if kind != "distillation":
+        assert found.ledger.selected.tolist() == given.ledger.selected.tolist()
