@@ -58,7 +58,11 @@ def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
             with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
                 built = Path(unfinished) / folder.name
                 build(built)
-                built.replace(folder)
+                try:
+                    built.replace(folder)
+                except OSError:
+                    if not folder.exists():  # else a process that was started apart has built the same meanwhile
+                        raise
     return folder
 
 

@@ -72,7 +72,7 @@ def tune(
         prune: stop trials that fall behind, by asynchronous successive halving (ASHA, Li et al., 2020): of those
             evaluated after 1, 3, 9, … evaluations, a third goes on.
         about: what else must be the same in a later start, such as the fingerprint of the data.
-        on_trial: called with the row of each trial that this process has ended.
+        on_trial: called with the row of each trial that ends from now on, here or in another process.
 
     Raises:
         ImportError: Optuna is missing.
@@ -97,7 +97,9 @@ def tune(
     study = SharedStudy(Path(folder), terms)
     told = {row["trial"] for row in study.rows()}
     with study.working(), _Trials(trainer, study, space) as running:
-        while running.one(trials):
+        going_on = True
+        while going_on:
+            going_on = running.one(trials)
             for row in study.rows():
                 if row["trial"] not in told and on_trial is not None:
                     on_trial(row)

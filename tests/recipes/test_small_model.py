@@ -8,6 +8,7 @@ import sys
 import numpy as np
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from tithe.recipes.caching import built_once
 from tithe.recipes.small_model import build_small_model
 
 
@@ -56,3 +57,17 @@ def test_words_that_meet_lie_closer(tmp_path):
 
     assert vector("river") @ vector("water") > 0.5 > vector("river") @ vector("quarry")
     assert np.isclose(table.std(), 0.05, atol=1e-3)
+
+
+def test_what_two_processes_build_at_once_is_there_once(tmp_path):
+    """Processes that were started apart, as two that share a search, do not know of each other."""
+
+    def build(folder):
+        folder.mkdir()
+        (folder / "file").write_text("mine")
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "file").write_text("the other's")
+
+    assert built_once(tmp_path / "made", build) == tmp_path / "made"
+    assert (tmp_path / "made" / "file").read_text() == "the other's"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
