@@ -4,8 +4,9 @@
     tithe tune --train_file train.jsonl --model_name_or_path MODEL --trials 25 --processes 2
 
 With neither data, model nor a config of them it runs `configs/tune.yaml`. All trials run on a sample of the training
-rows. The best values are left in `hyperparameters.yaml`, which any recipe takes by a further `--config`. Stopped at
-any moment and started again with the same arguments, it goes on; started in several terminals, all share the trials.
+rows. The best values are left in `hyperparameters.yaml`, which any recipe that trains takes by a further `--config`.
+Stopped at any moment and started again with the same arguments, it goes on; started in several terminals, all share
+the trials.
 Under a launcher of several processes each searches on its own, and then all train the main run together.
 """
 

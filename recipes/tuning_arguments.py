@@ -111,6 +111,11 @@ class TuneConfig(DataSelectionConfig):
             raise ValueError(f"`objective` must be one of {', '.join(scores)}; got {self.objective!r}")
         check_space(self.space(), self)
 
+    @property
+    def maximises(self) -> bool:
+        """Whether more of the objective is better; `greater_is_better` is that of the main run."""
+        return self.objective != "ece" and not self.objective.endswith("loss")
+
     def space(self) -> dict[str, Range | Choice]:
         """What is searched, as `tithe.trainers.tune` takes it."""
         found: dict[str, Range | Choice] = {

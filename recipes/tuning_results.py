@@ -138,7 +138,7 @@ def _search_sections(folder: Path, args: TuneConfig, batch: Batch | None, found:
 
 
 def _figures(folder: Path, args: TuneConfig, found: Tuning) -> Figures:
-    objective, greater = args.objective, _is_greater_better(args)
+    objective, greater = args.objective, args.maximises
     space = args.space()
     searched = [name for name, values in space.items() if isinstance(values, Range) or len(values.values) > 1]
     logarithmic = [name for name, values in space.items() if isinstance(values, Range) and values.log]
@@ -189,12 +189,8 @@ def _batch_section(batch: Batch) -> Section:
 
 def _order(row: Mapping[str, Any], args: TuneConfig) -> tuple[bool, float, int]:
     value = row[args.objective]
-    sign = -1 if _is_greater_better(args) else 1
+    sign = -1 if args.maximises else 1
     return (row["state"] != "complete", 0.0 if value is None else sign * value, row["trial"])
-
-
-def _is_greater_better(args: TuneConfig) -> bool:
-    return not args.objective.endswith("loss")
 
 
 def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

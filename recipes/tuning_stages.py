@@ -92,7 +92,7 @@ class TuningStages:
     # The search
 
     def search(self, batch: Batch) -> Tuning:
-        """Take trials of the study until all have ended, and write the best values, which any recipe reads."""
+        """Take trials of the study until all have ended, and write the best values, for any recipe that trains."""
         args = self.args
         with tempfile.TemporaryDirectory() as scratch:
             found = tune(
@@ -102,6 +102,7 @@ class TuningStages:
                 trials=args.trials,
                 sampler=args.sampler,
                 objective=args.objective,
+                greater_is_better=args.maximises,
                 prune=args.prune,
                 seed=args.seed,
                 about={"batch": batch.per_device * batch.accumulation, **self._about()},
@@ -163,7 +164,7 @@ class TuningStages:
         }
         head = (
             f"# The best of {len(found.trials)} trials: {self.args.objective} {found.value:.4f} on held-out rows of "
-            f"train.\n# Any recipe takes it: tithe data_selection --config mine.yaml --config {BEST_NAME}\n"
+            f"train.\n# For any recipe that trains: tithe data_selection --config mine.yaml --config {BEST_NAME}\n"
         )
         write_atomic(self.folder / BEST_NAME, head + yaml.dump(values, Dumper=RunDumper, sort_keys=False))
 

@@ -1,14 +1,14 @@
-"""The largest batch whose training fits into memory, found by training, without ever running out of it.
+"""The largest batch whose training fits into memory, found by training.
 
-`auto_find_batch_size` of Transformers starts at a batch that fails and halves it; on a CPU the system kills a process
-that takes too much before there is anything to catch. Here each try says how much memory the next one will take, and
-none is begun that would pass the limit.
+`auto_find_batch_size` of Transformers begins with a batch that fails and lowers it; on a CPU the system may kill a
+process that takes too much before there is anything to catch. Here each try says how much memory the next one should
+take, and none is begun that would pass the limit by that.
 """
 
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,7 +232,8 @@ class _Search:
         places = [self.longest] * count
         batch = self.dataset.select(places) if hasattr(self.dataset, "select") else Subset(self.dataset, places)
         trainer = self.make_trainer(self._arguments(rows), batch)
-        parameters: Sequence[Any] = list(trainer.model.parameters())  # type: ignore[union-attr]
+        model: Any = trainer.model
+        parameters = list(model.parameters())
         gradients = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
         # Weights, gradients, and two moments: what there is without a batch.
         self.static = before + sum(p.numel() * p.element_size() for p in parameters) + 3 * gradients

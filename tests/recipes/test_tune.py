@@ -180,6 +180,14 @@ def test_pruned_by_accuracy_with_one_rate_for_the_head(flags, tmp_path):
     assert best["per_device_train_batch_size"] == 6  # none was looked for
 
 
+@pytest.mark.parametrize(
+    ("objective", "greater"), [("loss", False), ("log_loss", False), ("ece", False), ("accuracy", True)]
+)
+def test_the_direction_is_that_of_the_objective(flags, objective, greater):
+    _, _, args = tune.parse([*flags, "--objective", objective])
+    assert args.maximises == greater
+
+
 def test_a_batch_that_does_not_fit_is_accumulated(flags, tmp_path):
     tune.main([*flags, "--stages", "batch_size", "--largest_batch_size", "4"])
     batch = json.loads((tmp_path / "tuned" / "batch_size.json").read_text())
@@ -236,6 +244,7 @@ class TestProcesses:
         tune.main([*flags, "--trials", "6", "--output_dir", str(tmp_path / "one"), "--stages", "search"])
         done = launched("tithe.recipes.tune", *flags, "--trials", "6", "--processes", "2")
         assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("hyper-parameters: ") == 1  # with which a process ends that only searches
         assert trials_of(tmp_path / "tuned") == trials_of(tmp_path / "one")
         assert results_of(tmp_path / "tuned")["tuning"]["trials"] == 6
 

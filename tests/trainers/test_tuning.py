@@ -56,8 +56,12 @@ class KillAtTrial(TrainerCallback):
                 raise Killed
 
 
+def plain(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
 def rows_without_time(found):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in found.trials]
+    return plain(found.trials)
 
 
 @pytest.mark.parametrize("kind", tuning.CONFIGS)
@@ -162,10 +166,6 @@ def told(process):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
     return json.loads(out.splitlines()[-1])
-
-
-def plain(rows):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 @pytest.mark.slow
