@@ -25,7 +25,15 @@ from .comparison import (
     time_rows,
 )
 from .comparison_figures import budget_curves, overlap_matrix, seed_scores
-from .entities import EntityMetrics, entity_metrics, entity_spans, entity_table, keep_predictions, tag_rows
+from .entities import (
+    ENTITY_METRICS,
+    EntityMetrics,
+    entity_metrics,
+    entity_spans,
+    entity_table,
+    keep_predictions,
+    tag_rows,
+)
 from .entity_errors import entity_errors, match_entities, token_confusion, token_ids
 from .entity_page import TaggedSentence, entity_page
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
@@ -37,6 +45,7 @@ from .memory import PeakMemory
 from .memory_limits import MemoryLeft, give_back_memory, memory_left
 from .memory_timeline import MemoryTimeline, memory_over_time
 from .metrics import (
+    CLASSIFICATION_METRICS,
     ClassificationMetrics,
     classification_metrics,
     confused_pairs,
@@ -47,7 +56,7 @@ from .metrics import (
 from .model_card import model_card
 from .predictions import SplitPredictions, write_predictions
 from .refusals import REFUSALS, is_refusal
-from .report import Section, run_sections, write_report
+from .report import Section, rewrite_report, run_sections, write_report
 from .results import environment, read_results, write_results
 from .retrieval_metrics import answer_retrieval_metrics, contains_answer, retrieval_metrics
 from .run_figures import learning_curve, loss_curve, pool_map
@@ -65,6 +74,8 @@ from .tuning_figures import optimisation_history, parallel_coordinates, paramete
 
 
 __all__ = [
+    "CLASSIFICATION_METRICS",
+    "ENTITY_METRICS",
     "ANSWER_METRICS",
     "BASELINE",
     "COMPARED_METRICS",
@@ -147,6 +158,7 @@ __all__ = [
     "retrieval_metrics",
     "roc_curves",
     "rule_grades",
+    "rewrite_report",
     "run_sections",
     "seed_scores",
     "simpleqa_metrics",

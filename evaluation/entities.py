@@ -29,6 +29,10 @@ class Entity(NamedTuple):
     end: int
 
 
+# The keys of `entity_metrics`.
+ENTITY_METRICS = ("f1", "precision", "recall", "f1_macro", "precision_macro", "recall_macro", "accuracy", "entities")
+
+
 class EntityMetrics:
     """`compute_metrics` for a `Trainer` of a token classifier: `entity_metrics`, with the labels' `names` [c].
 

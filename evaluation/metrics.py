@@ -16,6 +16,13 @@ LOG_LOSS_FLOOR = 1e-15
 ROW_SUM_TOLERANCE = 1e-2  # probabilities that went through bfloat16 sum to one only to about 0.4 %
 
 
+# The keys of `classification_metrics`.
+CLASSIFICATION_METRICS = (
+    *("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro"),
+    *("roc_auc", "pr_auc", "log_loss", "ece"),
+)
+
+
 class ClassificationMetrics:
     """`compute_metrics` for a `Trainer` of a sequence classifier: logits and labels in, `classification_metrics` out.
 

@@ -4,6 +4,7 @@ import base64
 import importlib.resources
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -41,8 +42,42 @@ class Section:
 def write_report(path: PathLike, *, title: str, sections: Sequence[Section], summary: str = "") -> Path:
     """Write a page with the sections and a table of contents, in one step. Returns `path`.
 
-    Figures are embedded, so the page refers to no other file. Raises `ValueError` if a figure is not a PNG.
+    Figures are embedded, so the page refers to no other file. What it is made of is kept beside it, as JSON of the
+    same name, for `rewrite_report`. Raises `ValueError` if a figure is not a PNG.
     """
+    target = Path(path)
+    told = [_told(part, target.parent) for part in sections]
+    text = json.dumps({"title": title, "summary": summary, "sections": told}, indent=1, ensure_ascii=False)
+    written = _write_page(target, title, sections, summary)
+    write_atomic(target.with_suffix(".json"), text + "\n")
+    return written
+
+
+def rewrite_report(path: PathLike) -> list[str]:
+    """Write the page `path` again from the JSON beside it and the figures as they are now.
+
+    Returns the figures that are gone, which the page then lacks. Raises `OSError` or `ValueError` where the JSON is
+    missing or broken.
+    """
+    target = Path(path)
+    told = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+    sections, gone = [], []
+    for part in told["sections"]:
+        figures = [(target.parent / name, caption) for name, caption in part.pop("figures")]
+        gone += [str(figure) for figure, _ in figures if not figure.is_file()]
+        sections.append(Section(**part, figures=[(figure, text) for figure, text in figures if figure.is_file()]))
+    _write_page(target, told["title"], sections, told["summary"])
+    return gone
+
+
+def _told(part: Section, folder: Path) -> dict[str, Any]:
+    """A section as JSON; its figures by their path from `folder`, so that the folder may be moved."""
+    figures = [[os.path.relpath(path, folder), caption] for path, caption in part.figures]
+    rows = [dict(row) for row in part.table]
+    return to_plain({"title": part.title, "text": part.text, "facts": part.facts, "table": rows, "figures": figures})
+
+
+def _write_page(path: Path, title: str, sections: Sequence[Section], summary: str) -> Path:
     page = Template(importlib.resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
     contents = (f'<li><a href="#section-{n}">{escape(part.title)}</a></li>' for n, part in enumerate(sections, 1))
     html = page.substitute(

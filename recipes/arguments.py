@@ -7,17 +7,14 @@ override the file, the file passes the same checks as flags, and nothing unknown
 
 import copy
 import dataclasses
-import difflib
 import inspect
 import json
 import os
 import re
 import sys
-import traceback
 import typing
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from argparse import SUPPRESS, ArgumentTypeError
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +23,9 @@ import yaml
 from transformers import HfArgumentParser
 
 from tithe.recipes.config_files import RunDumper, expected_type, fit_to_hint, members_of, read_config
+from tithe.recipes.config_shelf import shelved_names
+from tithe.recipes.errors import nearest
+from tithe.recipes.help_pages import USUAL, HelpPage, WholeHelp, heading
 
 
 # Never written to run.yaml: it lies beside the model, and models get published.
@@ -35,7 +35,6 @@ _SECRET_OPTION = re.compile(r"key|secret|token|password|credential|connection_st
 _OF_A_HEAD = ("head_dropout", "head_learning_rate")
 # Where an instance remembers what it was built from: what its __post_init__ derived, a rerun must derive anew.
 _PARSED = "_parsed_arguments"
-_USER_ERRORS = (ValueError, ImportError, FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 class ArgumentError(ValueError):
@@ -97,46 +96,27 @@ def save_run_yaml(path: str | Path, *instances: Any) -> None:
     write_atomic(path, "# The resolved arguments of this run. To repeat it, pass this file as --config.\n" + text)
 
 
-@contextmanager
-def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn mistakes of the user inside the block into one line, `error: …`, and exit status 2.
-
-    Put it around parsing and loading, before training: without `kinds` it catches `ValueError`, `ImportError` and
-    missing or forbidden files. One process per machine prints. TITHE_TRACEBACK=1 in the environment prints the
-    traceback too.
-    """
-    caught = kinds or _USER_ERRORS
-    try:
-        yield
-    except caught as error:
-        if os.environ.get("TITHE_TRACEBACK") == "1":
-            traceback.print_exc()
-        if os.environ.get("LOCAL_RANK", "0") in ("0", "-1"):
-            print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
-        raise SystemExit(2) from None
-
-
-class _Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Defaults after each help text; the description as it is written."""
-
-
 class _Parser(HfArgumentParser):
     """`HfArgumentParser` that raises on errors and groups flags by the class that declares them, own classes first."""
 
     def __init__(self, dataclass_types: Sequence[Any], description: str) -> None:
         self.hints: dict[str, Any] = {}
+        self.foreign: set[str] = set()
         super().__init__(
             dataclass_types,
             usage="%(prog)s [--config FILE] [--flag VALUE …]",
             description=description,
-            formatter_class=_Formatter,
+            formatter_class=HelpPage,
             allow_abbrev=False,
             epilog="TITHE_TRACEBACK=1 in the environment shows the traceback behind an error.",
         )
+        self.whole_help = False
+        self.add_argument("--help_all", action=WholeHelp, help="show all arguments of Hugging Face's Trainer, too")
         self.add_argument(
             "--config",
             metavar="FILE",
-            help="YAML or JSON file of these arguments; flags override it, and so does a further `--config`",
+            help="YAML or JSON file of these arguments, or one of `tithe configs`; flags override it, and so does a "
+            "further `--config`",
         )
 
     def _add_dataclass_arguments(self, dtype: Any) -> None:
@@ -145,10 +125,13 @@ class _Parser(HfArgumentParser):
         groups: dict[type, Any] = {}
         for owner in inspect.getmro(dtype):
             if any(_owner(dtype, field.name) is owner for field in fields):
-                groups[owner] = self.add_argument_group(owner.__name__)
+                groups[owner] = self.add_argument_group(heading(owner.__name__))
         for field in fields:
             self.hints[field.name] = field.type = hints[field.name]
-            self._parse_dataclass_field(groups[_owner(dtype, field.name)], field)
+            owner = _owner(dtype, field.name)
+            if owner.__module__.startswith("transformers.") and field.name not in USUAL:
+                self.foreign.add(field.name)
+            self._parse_dataclass_field(groups[owner], field)
             kinds = [typing.get_origin(member) or member for member in members_of(hints[field.name])]
             if dict in kinds:
                 self._option_string_actions[f"--{field.name}"].type = _mapping_reader(hints[field.name])
@@ -163,7 +146,7 @@ class _Parser(HfArgumentParser):
                     print(f"{path}: `{key}` is left out, as this recipe does not know it", flush=True)
                 continue
             if key not in self.hints:
-                raise ArgumentError(f"{path}: unknown key `{key}`{_nearest(str(key), list(self.hints))}")
+                raise ArgumentError(f"{path}: unknown key `{key}`{nearest(str(key), self.hints, '--help')}")
             if value is None:
                 continue
             action = self._option_string_actions[f"--{key}"]
@@ -180,6 +163,18 @@ class _Parser(HfArgumentParser):
             self.set_defaults(**{key: value})
             action.required = False
 
+    def format_help(self) -> str:
+        """Without those of Transformers' arguments that few need, unless `--help_all` was given."""
+        told = {action.dest: action.help for action in self._actions}
+        for action in self._actions:
+            twin = action.option_strings[0].startswith("--no_") and action.nargs == 0  # of `--name false`
+            if twin or (action.dest in self.foreign and not self.whole_help):
+                action.help = SUPPRESS
+        text = super().format_help()
+        for action in self._actions:
+            action.help = told[action.dest]
+        return text
+
     def flags(self) -> list[str]:
         return [flag for flag in self._option_string_actions if flag.startswith("--")]
 
@@ -191,8 +186,13 @@ def _read(path: str) -> dict[str, Any]:
     try:
         return read_config(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = f"{error.strerror}{_of_ours(path)}" if isinstance(error, OSError) else error
         raise ArgumentError(f"`--config` {path}: {reason}") from None
+
+
+def _of_ours(path: str) -> str:
+    """For a config that is no file: the one of ours that may have been meant."""
+    return "" if Path(path).suffix else nearest(path, shelved_names(), "`tithe configs`")
 
 
 def config_paths(argv: list[str]) -> list[str]:
@@ -241,12 +241,7 @@ def _describe_unknown(unknown: list[str], flags: list[str]) -> str:
     flag = next((part for part in unknown if part.startswith("-")), None)
     if flag is None:
         return f"unexpected argument {unknown[0]!r}: every value follows its flag"
-    return f"unknown flag `{flag.split('=')[0]}`{_nearest(flag.split('=')[0], flags)}"
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    matches = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{matches[0]}`?" if matches else "; --help lists those known"
+    return f"unknown flag `{flag.split('=')[0]}`{nearest(flag.split('=')[0], flags, '--help')}"
 
 
 def _owner(dataclass_type: type, field_name: str) -> type:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from tithe.recipes.caching import cache_dir, memory_mapped
+from tithe.recipes.cache_folder import cache_dir
+from tithe.recipes.caching import memory_mapped
 from tithe.recipes.classification import ClassificationData
 from tithe.recipes.data_arguments import DataArguments
 from tithe.recipes.labels import rows_of

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from tithe.recipes.caching import cache_dir, memory_mapped
+from tithe.recipes.cache_folder import cache_dir
+from tithe.recipes.caching import memory_mapped
 from tithe.recipes.data_arguments import DataArguments
 from tithe.recipes.labels import class_names, encode_labels, rows_of
 from tithe.recipes.readers import Columns, DataError

@@ -22,7 +22,7 @@ import yaml
 
 from tithe.evaluation import FULL, write_atomic
 from tithe.recipes import data_selection
-from tithe.recipes.arguments import ArgumentError, parse_arguments, resolved_arguments, user_errors
+from tithe.recipes.arguments import ArgumentError, parse_arguments, resolved_arguments
 from tithe.recipes.classifier import ModelArguments
 from tithe.recipes.comparison_progress import Progress, run_name
 from tithe.recipes.comparison_results import write_comparison
@@ -39,6 +39,7 @@ from tithe.recipes.comparison_runs import (
 from tithe.recipes.config_files import RunDumper, over_own_config, read_config
 from tithe.recipes.data import DataArguments
 from tithe.recipes.data_selection import DataSelectionConfig
+from tithe.recipes.errors import user_errors
 from tithe.recipes.run_folder import another_run
 from tithe.selection import STRATEGIES, get_strategy
 

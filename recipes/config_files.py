@@ -43,8 +43,13 @@ for _yaml_class in (_ConfigLoader, RunDumper):
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON (`.json`) file. Raises `OSError`, `ValueError` or `yaml.YAMLError`."""
-    text = Path(path).read_text(encoding="utf-8-sig")
+    """The mapping in a YAML or JSON (`.json`) file, or in the config that comes with Tithe and is called `path`.
+
+    Raises `OSError`, `ValueError` or `yaml.YAMLError`.
+    """
+    own = importlib.resources.files("tithe.recipes.configs").joinpath(f"{path}.yaml")
+    named = not Path(path).exists() and Path(path).name == str(path) and own.is_file()
+    text = own.read_text(encoding="utf-8") if named else Path(path).read_text(encoding="utf-8-sig")
     if Path(path).suffix == ".json":
         values = json.loads(text, object_pairs_hook=_without_repeats)
     else:

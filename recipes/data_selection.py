@@ -19,16 +19,17 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, EarlyStoppingCallback, TrainingArguments
 from transformers.utils import logging
 
-from tithe.evaluation import ClassificationMetrics, PeakMemory, read_results
-from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
-from tithe.recipes.caching import cache_dir
+from tithe.evaluation import CLASSIFICATION_METRICS, ClassificationMetrics, PeakMemory, read_results
+from tithe.recipes.arguments import parse_arguments, resolved_arguments
+from tithe.recipes.cache_folder import cache_dir
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tokenise
 from tithe.recipes.config_files import over_own_config
 from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
+from tithe.recipes.errors import user_errors
 from tithe.recipes.pool_view import describe_selection, view_pool
 from tithe.recipes.processes import end_processes
-from tithe.recipes.run_defaults import RunDefaults
+from tithe.recipes.run_defaults import RunDefaults, check_best_metric
 from tithe.recipes.run_folder import open_run
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
 
@@ -121,6 +122,7 @@ def parse(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelection
 
 def _parsed(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelectionConfig]:
     data_args, model_args, args = parse_arguments((DataArguments, ModelArguments, DataSelectionConfig), argv, __doc__)
+    check_best_metric(args.metric_for_best_model, CLASSIFICATION_METRICS)
     if model_args.model_name_or_path is None and not any(getattr(data_args, name) for name in _OWN_DATA):
         model_args.model_name_or_path = SMALL
     if model_args.model_name_or_path == SMALL and args.learning_rate == TrainingArguments.learning_rate:

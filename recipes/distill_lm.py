@@ -18,6 +18,7 @@ from tithe.recipes.language_data import LanguageArguments, load_language_data
 from tithe.recipes.language_model import DEFAULT_LANGUAGE_MODEL, SMALL, LanguageModelArguments
 from tithe.recipes.lm_results import print_summary, write_run
 from tithe.recipes.lm_stages import LanguageStages
+from tithe.recipes.run_defaults import check_best_metric
 from tithe.recipes.stage_arguments import StagedConfig
 from tithe.recipes.staged_run import StagedRecipe, check_learning_rates, name_model, run_stages
 
@@ -65,6 +66,7 @@ def parse(argv: list[str]) -> tuple[LanguageArguments, LanguageModelArguments, D
     with over_own_config(argv, "distill_lm") as argv:
         found = parse_arguments((LanguageArguments, LanguageModelArguments, DistillLmConfig), argv, __doc__)
     data_args, model_args, args = found
+    check_best_metric(args.metric_for_best_model, ("perplexity", "token_accuracy"))
     name_model(data_args, model_args, small=SMALL, default=DEFAULT_LANGUAGE_MODEL)
     check_learning_rates(model_args, args, small=SMALL, from_nothing="2e-3")
     return data_args, model_args, args

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 
 from accelerate import PartialState
 
+from tithe.evaluation import ENTITY_METRICS
 from tithe.recipes.arguments import parse_arguments
 from tithe.recipes.config_files import over_own_config
 from tithe.recipes.ner_results import print_summary, write_run
 from tithe.recipes.ner_stages import STAGES, Stages
+from tithe.recipes.run_defaults import check_best_metric
 from tithe.recipes.stage_arguments import StagedConfig
 from tithe.recipes.staged_run import StagedRecipe, check_learning_rates, name_model, run_stages
 from tithe.recipes.tagger import DEFAULT_TAGGER, SMALL, TaggerArguments
@@ -74,6 +76,7 @@ def parse(argv: list[str]) -> tuple[TaggingArguments, TaggerArguments, DistillNe
     with over_own_config(argv, "distill_ner") as argv:
         found = parse_arguments((TaggingArguments, TaggerArguments, DistillNerConfig), argv, __doc__)
     data_args, model_args, args = found
+    check_best_metric(args.metric_for_best_model, ENTITY_METRICS)
     name_model(data_args, model_args, small=SMALL, default=DEFAULT_TAGGER)
     check_learning_rates(model_args, args, small=SMALL, from_nothing="1e-3")
     return data_args, model_args, args

@@ -25,10 +25,11 @@ from transformers import (
 
 from tithe.evaluation import PeakMemory
 from tithe.models import loaded_whole, one_line_errors
-from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
+from tithe.recipes.arguments import parse_arguments, resolved_arguments
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import tokenise
 from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
+from tithe.recipes.errors import user_errors
 from tithe.recipes.processes import end_processes
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
 

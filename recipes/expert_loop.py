@@ -20,6 +20,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainingArguments
 
+from tithe.evaluation import CLASSIFICATION_METRICS
 from tithe.recipes.arguments import parse_arguments
 from tithe.recipes.choice_data import LoopDataArguments
 from tithe.recipes.classifier import SMALL, ModelArguments
@@ -27,7 +28,7 @@ from tithe.recipes.config_files import over_own_config
 from tithe.recipes.loop_data import load_loop_data
 from tithe.recipes.loop_results import print_summary, write_run
 from tithe.recipes.loop_stages import CONTROL, LoopStages
-from tithe.recipes.run_defaults import RunDefaults
+from tithe.recipes.run_defaults import RunDefaults, check_best_metric
 from tithe.recipes.staged_run import StagedRecipe, run_stages
 from tithe.trainers import ExpertLoopConfig, LabelsWanted
 from tithe.trainers.file_oracle import FORMATS
@@ -149,6 +150,7 @@ def parse(argv: list[str]) -> tuple[LoopDataArguments, ModelArguments, LoopConfi
     with over_own_config(argv, "expert_loop") as argv:
         found: Any = parse_arguments((LoopDataArguments, ModelArguments, LoopConfig), argv, __doc__)
     data_args, model_args, args = found
+    check_best_metric(args.metric_for_best_model, CLASSIFICATION_METRICS)
     if model_args.model_name_or_path is None and not (data_args.dataset or data_args.train_file):
         model_args.model_name_or_path = SMALL
     if model_args.model_name_or_path == SMALL and args.learning_rate == TrainingArguments.learning_rate:

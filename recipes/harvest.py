@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from tqdm import tqdm
 
-from tithe.recipes.caching import cache_dir, published
+from tithe.recipes.cache_folder import cache_dir
+from tithe.recipes.caching import published
 
 
 # Name of the library → its top-level module. The order fixes the order of the records.

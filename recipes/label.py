@@ -18,7 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tithe.recipes.arguments import user_errors
+from tithe.recipes.errors import user_errors
 from tithe.trainers.file_oracle import FORMATS, LABELS_NAME, SKIP, QueryRow, read_rows, save_label
 
 

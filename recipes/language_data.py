@@ -12,7 +12,8 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from tithe.recipes.caching import cache_dir, memory_mapped
+from tithe.recipes.cache_folder import cache_dir
+from tithe.recipes.caching import memory_mapped
 from tithe.recipes.corpus import CORPUS_NAME, MIN_WORDS, hash_of, split_of
 from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.harvest import harvest

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tithe.recipes.caching import cache_dir, memory_mapped
+from tithe.recipes.cache_folder import cache_dir
+from tithe.recipes.caching import memory_mapped
 from tithe.recipes.choice_data import LoopDataArguments, choice_columns, load_choices, question_table
 from tithe.recipes.classification import ClassificationData, text_table
 from tithe.recipes.data import load_classification_data

@@ -21,7 +21,7 @@ from tithe.evaluation import (
     write_atomic,
     write_report,
 )
-from tithe.recipes.arguments import user_errors
+from tithe.recipes.errors import user_errors
 from tithe.recipes.qa_prompts import NO_CONTEXT, ORACLE
 from tithe.recipes.qa_stages import read_predictions
 from tithe.recipes.stage_results import print_models

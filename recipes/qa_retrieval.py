@@ -5,7 +5,7 @@ from typing import Any
 
 from tithe.evaluation import retrieval_metrics
 from tithe.models import BM25Retriever, DenseRetriever, HybridRetriever, Passage, Reranked, indexed
-from tithe.recipes.caching import cache_dir
+from tithe.recipes.cache_folder import cache_dir
 from tithe.recipes.qa_data import Question
 
 

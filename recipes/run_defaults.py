@@ -1,6 +1,9 @@
-"""Defaults that most recipes share, where those of Transformers would not do."""
+"""Defaults that most recipes share, where those of Transformers would not do, and a check that it makes too late."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from tithe.recipes.errors import nearest
 
 
 @dataclass
@@ -27,3 +30,17 @@ class RunDefaults:
     report_to: None | str | list[str] = field(
         default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"}
     )
+
+
+def check_best_metric(metric: str | None, known: Iterable[str]) -> None:
+    """Raise a `ValueError` where no evaluation gives `metric_for_best_model`: Transformers sees it after an epoch.
+
+    Args:
+        known: the names of the metrics, without `eval_`; `loss` is always there.
+    """
+    names = ["loss", *known]
+    if metric is not None and metric.removeprefix("eval_") not in names:
+        raise ValueError(
+            f"`metric_for_best_model` {metric!r} is none of {', '.join(names)}"
+            f"{nearest(metric.removeprefix('eval_'), names)}"
+        )

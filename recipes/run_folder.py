@@ -18,8 +18,8 @@ _CHECKPOINTS = "checkpoint-*"
 # What a run has to show for itself once it has begun to train.
 _PRODUCED = ("results.json", "rounds.jsonl", _CHECKPOINTS)
 _FILES = (
-    *("results.json", "rounds.jsonl", "ledger.safetensors", "trainer_state.json", "report.html", "README.md"),
-    *("predictions.parquet", "memory_usage.json", "model.safetensors", "config.json"),
+    *("results.json", "rounds.jsonl", "ledger.safetensors", "trainer_state.json", "report.html", "report.json"),
+    *("README.md", "predictions.parquet", "memory_usage.json", "model.safetensors", "config.json"),
 )
 _FOLDERS = ("figures", "initial_model", "runs")
 
@@ -44,6 +44,8 @@ def open_run(
         ValueError: the folder belongs to another run, and in what it differs; or it is no run's and not free.
     """
     state = PartialState()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`output_dir` {folder} is a file: name a folder")
     with state.main_process_first():
         if not (folder / "run.yaml").exists():
             if found := [name for name in (*_FILES, *_FOLDERS, _CHECKPOINTS, *produces) if list(folder.glob(name))]:

@@ -13,8 +13,9 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from tithe.evaluation import MemoryTimeline, PeakMemory, read_results
-from tithe.recipes.arguments import resolved_arguments, user_errors
+from tithe.recipes.arguments import resolved_arguments
 from tithe.recipes.corpus import CORPUS_NAME
+from tithe.recipes.errors import user_errors
 from tithe.recipes.processes import end_processes
 from tithe.recipes.run_folder import open_run
 from tithe.recipes.stages import StageResult, StageRunner

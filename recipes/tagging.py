@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from tithe.recipes.caching import cache_dir, memory_mapped
+from tithe.recipes.cache_folder import cache_dir
+from tithe.recipes.caching import memory_mapped
 from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.labels import class_names
 from tithe.recipes.readers import Columns, DataError

@@ -28,11 +28,12 @@ from transformers.utils import logging
 
 from tithe.evaluation import MemoryTimeline, PeakMemory, give_back_memory, read_results, write_atomic
 from tithe.recipes import data_selection
-from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
+from tithe.recipes.arguments import parse_arguments, resolved_arguments
 from tithe.recipes.classifier import SMALL, ModelArguments
 from tithe.recipes.comparison_runs import leave_launcher
 from tithe.recipes.config_files import RunDumper, over_own_config
 from tithe.recipes.data import DataArguments, load_classification_data
+from tithe.recipes.errors import user_errors
 from tithe.recipes.run_folder import open_run
 from tithe.recipes.tuning_arguments import BATCH_SIZE, PRETRAINED_RATES, RUN, SEARCH, STAGES, TuneConfig
 from tithe.recipes.tuning_results import TunedRun, print_summary, write_search, write_tuned

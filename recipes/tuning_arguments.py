@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from tithe.evaluation import classification_metrics
+from tithe.evaluation import CLASSIFICATION_METRICS
 from tithe.recipes.data_selection import DataSelectionConfig
 from tithe.trainers import Choice, Range
 from tithe.trainers.search_space import check_space
@@ -106,7 +104,7 @@ class TuneConfig(DataSelectionConfig):
             )
         if self.sampler not in SAMPLERS:
             raise ValueError(f"`sampler` must be one of {', '.join(SAMPLERS)}; got {self.sampler!r}")
-        scores = ["loss", *classification_metrics(np.eye(2), np.arange(2))]
+        scores = ["loss", *CLASSIFICATION_METRICS]
         if self.objective not in scores:
             raise ValueError(f"`objective` must be one of {', '.join(scores)}; got {self.objective!r}")
         check_space(self.space(), self)

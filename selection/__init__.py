@@ -7,6 +7,7 @@ from .acquisition import Bald, Committee, CoreSet, Entropy, LeastConfidence, Mar
 from .aflite import AfliteReadability, predictability
 from .badge import Badge
 from .baselines import All, Random
+from .catalogue import Described, describe_strategies
 from .diversity import EntropyDiversity, KCenter
 from .dsquared import d_squared_sample
 from .easy_diverse import EdfsLite, QditLite
@@ -43,6 +44,7 @@ __all__ = [
     "CoreSet",
     "Coverage",
     "Deduplicated",
+    "Described",
     "Diversity",
     "EdfsLite",
     "El2n",
@@ -70,6 +72,7 @@ __all__ = [
     "consensus_entropy",
     "coverage_radius",
     "d_squared_sample",
+    "describe_strategies",
     "facility_location_greedy",
     "get_strategy",
     "k_center_greedy",

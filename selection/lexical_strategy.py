@@ -13,7 +13,7 @@ from .scores import check_count, check_ranking, equal_bins, percentile_within, p
 
 @dataclass(frozen=True)
 class LexicalDiversity:
-    """Texts of medium lexical diversity among those of their length.
+    """Texts of medium lexical diversity among those of their length (McCarthy & Jarvis 2007, 2010).
 
     The score is the mean of three ranks, from 0 to 1, each among the texts of about the same number of words: of TTR,
     of MTLD (McCarthy and Jarvis 2010; both directions, threshold 0.72) and of HD-D (McCarthy and Jarvis 2007; 42

@@ -18,7 +18,7 @@ _TIE = 1e-5
 
 @dataclass(frozen=True)
 class MarginCoverage:
-    """Rows that answer for the most of what can be learnt nearby, from a covering start and in many small rounds.
+    """Rows that answer for the most of what can be learnt nearby, in many small rounds (docs/margin_coverage.md).
 
     With margin mᵢ = p₁ − p₂ of candidate i, its EL2N eᵢ, and k(i, j) = exp((cos(xᵢ, xⱼ) − 1) / temperature), it picks
     greedily

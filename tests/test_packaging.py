@@ -29,7 +29,7 @@ def test_the_wheel_holds_the_tree(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tree = {
         f"tithe/{path.relative_to(ROOT).as_posix()}"
-        for room in ROOMS
+        for room in (*ROOMS, "accelerate_configs")
         for path in (ROOT / room).rglob("*")
         if path.is_file() and (path.suffix in SHIPPED or path.name == "py.typed") and "__pycache__" not in path.parts
     }

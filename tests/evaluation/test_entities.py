@@ -9,7 +9,14 @@ import torch
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2, Entities
 
-from tithe.evaluation import EntityMetrics, entity_metrics, entity_spans, entity_table, keep_predictions
+from tithe.evaluation import (
+    ENTITY_METRICS,
+    EntityMetrics,
+    entity_metrics,
+    entity_spans,
+    entity_table,
+    keep_predictions,
+)
 
 
 NAMES = ["O", "B-PER", "I-PER", "B-creative-work", "I-creative-work", "B-LOC", "I-LOC"]
@@ -163,3 +170,7 @@ def test_bad_arrays_are_refused():
             metrics(SimpleNamespace(predictions=predictions, label_ids=labels))
     with pytest.raises(ValueError, match="labels must be from 0 to 6"):
         metrics(SimpleNamespace(predictions=labels, label_ids=labels + 106))
+
+
+def test_the_names_of_the_metrics_are_known_beforehand():
+    assert tuple(entity_metrics([["B-X"]], [["B-X"]])) == ENTITY_METRICS

@@ -6,6 +6,7 @@ import pytest
 from sklearn import metrics as sk
 
 from tithe.evaluation import (
+    CLASSIFICATION_METRICS,
     ClassificationMetrics,
     classification_metrics,
     confused_pairs,
@@ -185,3 +186,7 @@ def test_diverged_model_is_named():
 def test_names_must_match_the_classes():
     with pytest.raises(ValueError, match="each of the 2 classes, got 3"):
         per_class_table([[0.5, 0.5]], [0], names=["a", "b", "c"])
+
+
+def test_the_names_of_the_metrics_are_known_beforehand():
+    assert tuple(classification_metrics(np.eye(2), np.arange(2))) == CLASSIFICATION_METRICS

@@ -13,8 +13,10 @@ import pytest
 import yaml
 from transformers import TrainingArguments
 
-from tithe.recipes.arguments import ArgumentError, parse_arguments, resolved_arguments, save_run_yaml, user_errors
+from tithe.recipes import data_selection
+from tithe.recipes.arguments import ArgumentError, parse_arguments, resolved_arguments, save_run_yaml
 from tithe.recipes.config_files import over_own_config
+from tithe.recipes.errors import user_errors
 
 
 class Colour(Enum):
@@ -318,7 +320,26 @@ def test_help_lists_every_field_grouped_by_class(capsys: pytest.CaptureFixture[s
         "Whether to shuffle.",
     ):
         assert words in text
-    assert text.index("\nConfig:") < text.index("\nTrainingArguments:") < text.index("\nOwn:")
+    assert text.index("Share or number") < text.index("\nTraining (Hugging Face):") < text.index("\nOwn:")
+
+
+def test_help_of_any_recipe_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        data_selection.main(["--help"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "--budget X" in text and "--label_column TEXT" in text and "--learning_rate" in text
+    assert "--label-column" not in text and "(default: None)" not in text and "--adam_beta1" not in text
+
+
+def test_all_of_the_help_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments([Config, Own], ["--help_all"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0 and "--adam_beta1" in text and "--budget X" in text
 
 
 @pytest.mark.parametrize(
@@ -358,7 +379,7 @@ def test_bugs_keep_their_traceback() -> None:
 def test_traceback_on_request(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from tithe.recipes.arguments import parse_arguments, user_errors\n"
+        "from tithe.recipes.arguments import parse_arguments\nfrom tithe.recipes.errors import user_errors\n"
         "from tithe.recipes.data_arguments import DataArguments\n"
         "with user_errors():\n    parse_arguments([DataArguments])\n"
     )

@@ -273,6 +273,6 @@ def test_the_command_line_lists_and_runs_recipes(flags, tmp_path, capsys):
     assert "data_selection" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.main(["data_collection"])
-    assert "no recipe 'data_collection'" in capsys.readouterr().err
+    assert "no command 'data_collection'" in capsys.readouterr().err
     cli.main(["data-selection", *flags])
     assert (tmp_path / "run" / "report.html").is_file()
