@@ -53,9 +53,8 @@ class Margin:
     `probabilities`.
 
     Prefer it to `Entropy` and `LeastConfidence`, above all with many classes: it asks whether the decision is in
-    doubt, not how the unlikely classes share the rest. At 10 % it reaches 0.881 on banking77 and 0.734 on
-    rotten_tomatoes, where random reaches 0.840 and 0.707, and entropy 0.837 and 0.734. It knows nothing of
-    redundancy. An untrained head's probabilities mean nothing: give it a warm round first.
+    doubt, not how the unlikely classes share the rest. A MiniLM fine-tuned on a tenth chosen by it reached 84.4 %
+    on banking77 and 79.8 % on rotten_tomatoes, random 83.1 % and 79.0 %. It knows nothing of redundancy. An untrained head's probabilities mean nothing: give it a warm round first.
 
     >>> pool = Pool(ids=[0, 1], probabilities=[[0.5, 0.45, 0.05], [0.4, 0.3, 0.3]])
     >>> Margin().select(pool, 1, np.random.default_rng(0)).indices.tolist()
@@ -77,8 +76,9 @@ class Entropy:
     Scores are entropies divided by log C, from 0 to 1; the k largest are picked. Needs `probabilities`. With two
     classes it picks the rows that `Margin` picks.
 
-    With many classes it prefers rows spread thinly over all of them, often outliers, and loses to random: at 10 % it
-    reaches 0.837 on banking77, where random reaches 0.840 and `Margin` 0.881; on rotten_tomatoes 0.734 against 0.707.
+    With many classes it prefers rows spread thinly over all of them, often outliers, and loses to random. At 10 % a
+    linear model on frozen embeddings reaches 83.7 % on banking77 by it, 88.1 % by `Margin` and 84.0 % by random; on
+    rotten_tomatoes 73.4 %, as by margin, and 70.7 %.
     `EntropyDiversity` spreads it. An untrained head's probabilities mean nothing: give it a warm round first.
 
     >>> pool = Pool(ids=[0, 1], probabilities=[[0.5, 0.45, 0.05], [0.4, 0.3, 0.3]])
@@ -185,7 +185,7 @@ class CoreSet:
 
     Choose it to compare with what others publish as core-set; otherwise `KCenter`, which leaves out outliers and
     divides by norms: of raw embeddings the longest are the farthest, whatever they say. Neither serves the mass of
-    rows well: at 10 % `KCenter` reaches 0.843 on banking77 and 0.703 on rotten_tomatoes; random 0.840 and 0.707.
+    rows well: `KCenter`'s docstring has figures.
 
     >>> pool = Pool(ids=[1, 2, 3], selected=[0], embeddings=[[1.0], [5.0], [9.0]], selected_embeddings=[[0.0]])
     >>> CoreSet().select(pool, 2, np.random.default_rng(0)).indices.tolist()

@@ -14,8 +14,9 @@ class All:
     """Every candidate, in the order of ids, whatever `k` says: the upper reference of a comparison.
 
     Needs nothing. Scores are NaN. It is the one strategy that ignores the budget; compare it with the others at equal
-    steps as well as at equal epochs. All data reach an accuracy of 0.929 on banking77 and 0.757 on rotten_tomatoes
-    with a linear model on frozen embeddings; the other strategies' docstrings give theirs at 10 %.
+    steps as well as at equal epochs. A MiniLM fine-tuned on all data reached an accuracy of 92.0 % on banking77 (77
+    classes) and 83.7 % on rotten_tomatoes (2); a linear model on frozen embeddings 92.9 % and 75.7 %. The other
+    strategies' docstrings give theirs at 10 %.
 
     >>> All().select(Pool(ids=[8, 3]), 2, np.random.default_rng(0)).indices.tolist()
     [3, 8]
@@ -36,8 +37,9 @@ class Random:
     same seed extends a smaller one. Scores are those numbers.
 
     With `stratified`, the budget is divided over the labels in proportion to their counts, by largest remainders, and
-    the largest numbers win within each label. That needs `labels`, one per row. It pays with many classes: 0.858
-    against 0.840 on banking77 (77 classes) at 10 %, 0.706 against 0.707 on rotten_tomatoes (2 classes).
+    the largest numbers win within each label. That needs `labels`, one per row. It pays with many classes: at 10 %
+    a linear model on frozen embeddings reaches 85.8 % by it and 84.0 % without it on banking77, 70.6 % and 70.7 % on
+    rotten_tomatoes. A MiniLM fine-tuned on a plain random tenth reached 83.1 % and 79.0 %.
 
     >>> Random().select(Pool(ids=range(9)), 2, np.random.default_rng(0)).indices.tolist()
     [5, 4]

@@ -32,9 +32,9 @@ class QditLite:
     of a pick, just before it was picked (NaN for the medoid); of the others, at the end. The column `quality` is q.
 
     Prefer "min" for speed and large pools. Prefer "facility_location" where the picks should stand for the mass of
-    the rows and outliers must stay out; it takes time quadratic in the pool. Facility location alone reaches 0.881 on
-    banking77 and 0.714 on rotten_tomatoes at 10 %, k-centre alone 0.843 and 0.703. Quality from an untrained head
-    means nothing: give it a warm round first.
+    the rows and outliers must stay out; it takes time quadratic in the pool. It prefers rows of the classes that it has
+    seen: a MiniLM fine-tuned on a tenth chosen by it reached 41.1 % on banking77 (77 classes; random 83.1 %) and 78.2 %
+    on rotten_tomatoes (2; random 79.0 %). Quality from an untrained head means nothing: give it a warm round first.
 
     Args:
         alpha: weight of quality, from 0 (diversity alone) to 1 (the surest rows).
@@ -101,9 +101,9 @@ class EdfsLite:
     entropies. Columns: `bin`, 0 for the easiest, and `distance`, of a pick to the rows picked before it in its bin
     (NaN for a medoid), of the others to the nearest pick of their bin or earlier row.
 
-    Prefer it where the labels are noisy or the model small, so that hard rows would be wasted. In a first measurement
-    at 10 % it came out below random: 0.809 against 0.840 on banking77, 0.698 against 0.707 on rotten_tomatoes. The
-    entropy of an untrained head means nothing: give it a warm round first.
+    Prefer it where the labels are noisy or the model small, so that hard rows would be wasted. A MiniLM fine-tuned on a
+    tenth chosen by it came out below random: 78.0 % against 83.1 % on banking77, 78.2 % against 79.0 % on
+    rotten_tomatoes. The entropy of an untrained head means nothing: give it a warm round first.
 
     Args:
         buckets: number of bins.

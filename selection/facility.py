@@ -34,9 +34,9 @@ class FacilityLocation:
     the end. Where the neighbours of all rows are served, gains are 0 and the lowest ids are picked.
 
     Prefer it to `KCenter` wherever the picks should stand for the mass of the rows: outliers serve nobody and stay
-    out. It is the best one-round start with many classes: at 10 % it reaches 0.881 on banking77 (94.8 % of all data)
-    where k-centre reaches 0.843 and random 0.840. With two classes it gains little: 0.714 on rotten_tomatoes, random
-    0.707, entropy 0.734; coverage of topics says nothing about where the classes meet.
+    out. It is the best one-round start with many classes: a MiniLM fine-tuned on a tenth chosen by it reached 87.2 %
+    on banking77, k-centre 81.0 %, random 83.1 %. With two classes it gains nothing: 78.8 % on rotten_tomatoes, random
+    79.0 %; coverage of topics says nothing about where the classes meet.
 
     Args:
         neighbours: how many nearest rows each row counts, at least 1; exact from the pool's size on, and slow.

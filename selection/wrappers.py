@@ -27,9 +27,9 @@ class Balanced:
     class first. Scores and columns are the strategy's, each within its class, and missing (NaN) where a class has no
     budget; the column `class` numbers the classes in sorted order.
 
-    Prefer it where a score prefers some classes, or where the classes are many: stratified random reaches 0.858 on
-    banking77 at 10 %, random 0.840, but 0.706 against 0.707 with the two even classes of rotten_tomatoes. With
-    `by="labels"` it reads labels, which active learning has none of; use `by="predicted"` there, but after a warm
+    Prefer it where a score prefers some classes, or where the classes are many: at 10 % a linear model on frozen
+    embeddings reaches 85.8 % on banking77 by stratified random and 84.0 % by random, but 70.6 % and 70.7 % with the
+    two even classes of rotten_tomatoes. With `by="labels"` it reads labels, which active learning has none of; use `by="predicted"` there, but after a warm
     round: an untrained head predicts one class, and then nothing is balanced.
 
     Args:
