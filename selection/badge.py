@@ -27,8 +27,8 @@ class Badge:
 
     Prefer it in active learning with batches too large for `Margin`, whose picks are alike. At 10 % a linear model on
     frozen embeddings reaches 87.0 % on banking77 and 72.7 % on rotten_tomatoes by it, 88.1 % and 73.4 % by margin, and
-    84.0 % and 70.7 % by random; fine-tuning with it was not measured. Rows that the model is sure of all lie near zero, and so count as one. An untrained head's gradients mean nothing: give
-    it a warm round first.
+    84.0 % and 70.7 % by random; fine-tuning with it was not measured. Rows that the model is sure of all lie near
+    zero, and so count as one. An untrained head's gradients mean nothing: give it a warm round first.
 
     >>> pool = Pool(ids=[0, 1], probabilities=[[0.5, 0.5], [0.9, 0.1]], head_inputs=[[1.0, 0.0], [0.0, 1.0]])
     >>> Badge().select(pool, 1, np.random.default_rng(0)).indices.tolist()

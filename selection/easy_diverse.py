@@ -31,10 +31,10 @@ class QditLite:
     Needs `probabilities` and `embeddings`, and `selected_embeddings` after the first round. Scores are the objective:
     of a pick, just before it was picked (NaN for the medoid); of the others, at the end. The column `quality` is q.
 
-    Prefer "min" for speed and large pools. Prefer "facility_location" where the picks should stand for the mass of
-    the rows and outliers must stay out; it takes time quadratic in the pool. It prefers rows of the classes that it has
-    seen: a MiniLM fine-tuned on a tenth chosen by it reached 41.1 % on banking77 (77 classes; random 83.1 %) and 78.2 %
-    on rotten_tomatoes (2; random 79.0 %). Quality from an untrained head means nothing: give it a warm round first.
+    Prefer "min" for speed and large pools. Prefer "facility_location" where the picks should stand for the mass of the
+    rows and outliers must stay out; it takes time quadratic in the pool. It prefers rows of the classes that it has
+    seen: a MiniLM fine-tuned on a tenth chosen by it reached 41.1 % on banking77 (77 classes; random 83.1 %) and 78.2
+    % on rotten_tomatoes (2; random 79.0 %). Quality from an untrained head means nothing: give it a warm round first.
 
     Args:
         alpha: weight of quality, from 0 (diversity alone) to 1 (the surest rows).
@@ -101,8 +101,8 @@ class EdfsLite:
     entropies. Columns: `bin`, 0 for the easiest, and `distance`, of a pick to the rows picked before it in its bin
     (NaN for a medoid), of the others to the nearest pick of their bin or earlier row.
 
-    Prefer it where the labels are noisy or the model small, so that hard rows would be wasted. A MiniLM fine-tuned on a
-    tenth chosen by it came out below random: 78.0 % against 83.1 % on banking77, 78.2 % against 79.0 % on
+    Prefer it where the labels are noisy or the model small, so that hard rows would be wasted. A MiniLM fine-tuned on
+    a tenth chosen by it came out below random: 78.0 % against 83.1 % on banking77, 78.2 % against 79.0 % on
     rotten_tomatoes. The entropy of an untrained head means nothing: give it a warm round first.
 
     Args:

@@ -29,8 +29,8 @@ class Balanced:
 
     Prefer it where a score prefers some classes, or where the classes are many: at 10 % a linear model on frozen
     embeddings reaches 85.8 % on banking77 by stratified random and 84.0 % by random, but 70.6 % and 70.7 % with the
-    two even classes of rotten_tomatoes. With `by="labels"` it reads labels, which active learning has none of; use `by="predicted"` there, but after a warm
-    round: an untrained head predicts one class, and then nothing is balanced.
+    two even classes of rotten_tomatoes. With `by="labels"` it reads labels, which active learning has none of; use
+    `by="predicted"` there, but after a warm round: an untrained head predicts one class, and then nothing is balanced.
 
     Args:
         strategy: any strategy.
