@@ -15,7 +15,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers.modeling_utils import unwrap_model
 
-import tithe
+from tithe import evaluation, models, recipes, selection, trainers
 from tithe.recipes import (
     compare_strategies,
     data_selection,
@@ -30,10 +30,12 @@ from tithe.recipes import (
 
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ("selection", "models", "trainers", "evaluation", "recipes")
+# Room by room: of an editable install the path of `tithe` itself leads nowhere.
 MODULES = sorted(
-    m.name
-    for m in pkgutil.walk_packages(tithe.__path__, "tithe.")
-    if m.name.split(".")[1] in {"selection", "models", "trainers", "evaluation", "recipes"}
+    name
+    for room in (selection, models, trainers, evaluation, recipes)
+    for name in (room.__name__, *(m.name for m in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")))
 )
 PARSERS = {
     "expert_loop": expert_loop.parse,
@@ -46,6 +48,10 @@ PARSERS = {
     "slm_qa": slm_qa.parse,
     "tune": tune.parse,
 }
+
+
+def test_all_modules_are_known():
+    assert len(MODULES) == sum(len(list((ROOT / room).rglob("*.py"))) for room in ROOMS)
 
 
 @pytest.mark.parametrize("name", MODULES)
