@@ -41,6 +41,7 @@ from .files import atomic_path, to_plain, write_atomic, write_json_lines
 from .generation_metrics import GENERATION_METRICS, LANGUAGES, generation_metrics, metric_signatures
 from .intervals import Interval, PairedComparison, bootstrap_interval, paired_comparison
 from .label_curves import LabelCurve, label_curves, labels_to_reach
+from .masking import mask, masked, remember_secret, remember_secrets_of, without_secrets
 from .memory import PeakMemory
 from .memory_limits import MemoryLeft, give_back_memory, memory_left
 from .memory_timeline import MemoryTimeline, memory_over_time
@@ -59,6 +60,7 @@ from .refusals import REFUSALS, is_refusal
 from .report import Section, rewrite_report, run_sections, write_report
 from .results import environment, read_results, write_results
 from .retrieval_metrics import answer_retrieval_metrics, contains_answer, retrieval_metrics
+from .round_figure import PoolPlane, RoundMap, round_figure
 from .run_figures import learning_curve, loss_curve, pool_map
 from .simpleqa import (
     GRADES,
@@ -95,6 +97,8 @@ __all__ = [
     "MemoryTimeline",
     "PairedComparison",
     "PeakMemory",
+    "PoolPlane",
+    "RoundMap",
     "Section",
     "SplitPredictions",
     "Spread",
@@ -135,6 +139,8 @@ __all__ = [
     "learning_curve",
     "loss_curve",
     "markdown_table",
+    "mask",
+    "masked",
     "match_entities",
     "mean_overlaps",
     "memory_left",
@@ -154,9 +160,12 @@ __all__ = [
     "pr_curves",
     "read_results",
     "readable_rows",
+    "remember_secret",
+    "remember_secrets_of",
     "reliability_diagram",
     "retrieval_metrics",
     "roc_curves",
+    "round_figure",
     "rule_grades",
     "rewrite_report",
     "run_sections",
@@ -170,6 +179,7 @@ __all__ = [
     "token_confusion",
     "token_ids",
     "trial_curves",
+    "without_secrets",
     "write_atomic",
     "write_json_lines",
     "write_predictions",

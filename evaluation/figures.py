@@ -179,23 +179,34 @@ def class_balance(
     target = ensure_png(path)
     shares = [_shares(pool_labels, len(names), "pool_labels"), _shares(chosen_labels, len(names), "chosen_labels")]
     pool, chosen = (100 * share for share in shares)
-    rows = np.arange(len(names))
-    if len(names) > MOST_BARS:
-        rows = np.argsort(-np.abs(chosen - pool), kind="stable")[:MOST_BARS]
-        rows = rows[np.argsort(-(chosen - pool)[rows], kind="stable")]
+    shown = min(len(names), MOST_BARS)
+    if shown < len(names):
         title = f"{title}: the {MOST_BARS} of {len(names)} classes that differ most"
-    places = np.arange(len(rows))
-    with drawing(target, 6.8, 1.9 + 0.3 * len(rows)) as figure:
+    with drawing(target, 6.8, 1.9 + 0.3 * shown) as figure:
         axes = figure.add_subplot()
-        axes.barh(places - 0.2, pool[rows], height=0.38, color=LIGHT, label="pool")
-        axes.barh(places + 0.2, chosen[rows], height=0.38, color=BLUE, label="chosen")
-        axes.set_yticks(places, [shorten(names[int(row)]) for row in rows])
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.grid(axis="y", visible=False)
-        axes.set(xlabel="share of examples (%)", title=title)
+        balance_bars(axes, pool, chosen, names)
+        axes.set_title(title)
         legend_below(figure)
     return target
+
+
+def balance_bars(axes: "Axes", pool: Floats, chosen: Floats, names: Sequence[str], most: int = MOST_BARS) -> None:
+    """Draw the shares [c] of the classes in per cent, of the pool and of what was chosen.
+
+    Up to `most` classes are in class order; of more those whose share differs most, the most over-represented first.
+    """
+    rows = np.arange(len(names))
+    if len(names) > most:
+        rows = np.argsort(-np.abs(chosen - pool), kind="stable")[:most]
+        rows = rows[np.argsort(-(chosen - pool)[rows], kind="stable")]
+    places = np.arange(len(rows))
+    axes.barh(places - 0.2, pool[rows], height=0.38, color=LIGHT, label="pool")
+    axes.barh(places + 0.2, chosen[rows], height=0.38, color=BLUE, label="chosen")
+    axes.set_yticks(places, [shorten(names[int(row)]) for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("share of examples (%)")
 
 
 def _number_cells(axes: "Axes", values: Floats, top: float, normalise: bool) -> None:

@@ -19,6 +19,7 @@ from .drawing import (
     ordered_colours,
 )
 from .files import PathLike
+from .plane import principal_plane, sampled
 
 
 if TYPE_CHECKING:
@@ -113,12 +114,12 @@ def pool_map(
     if points.ndim != 2 or 0 in points.shape:
         raise ValueError(f"`embeddings` must be a matrix of n rows and d columns, got shape {points.shape}")
     chosen = [_chosen_rows(rows, len(points), number) for number, rows in enumerate(rounds)]
-    chosen = _sampled(chosen, MOST_CHOSEN)
-    background = points[_sampled([np.arange(len(points))], MOST_BACKGROUND)[0]].astype(np.float64)
+    chosen = sampled(chosen, MOST_CHOSEN)
+    background = points[sampled([np.arange(len(points))], MOST_BACKGROUND)[0]].astype(np.float64)
     picked = [points[rows].astype(np.float64) for rows in chosen]
     if not all(np.isfinite(part).all() for part in [background, *picked]):
         raise ValueError("`embeddings` hold NaN or infinity")
-    mean, axes_of_plane, shares = _principal_plane(background)
+    mean, axes_of_plane, shares = principal_plane(background)
     with drawing(target, 6.8, 5.6) as figure:
         axes = figure.add_subplot()
         pool = (background - mean) @ axes_of_plane
@@ -198,29 +199,3 @@ def _chosen_rows(rows: ArrayLike, pool: int, number: int) -> NDArray[np.int64]:
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < pool:
         raise ValueError(f"round {number} has rows from {chosen.min()} to {chosen.max()} of a pool of {pool}")
     return chosen.astype(np.int64).reshape(-1)
-
-
-def _sampled(groups: list[NDArray[np.int64]], at_most: int) -> list[NDArray[np.int64]]:
-    """Each group whole, or its proportional part of a fixed random sample of about `at_most`, in ascending order."""
-    total = sum(map(len, groups))
-    if total <= at_most:
-        return groups
-    rng = np.random.default_rng(0)
-    parts = (-(-len(group) * at_most // total) for group in groups)
-    return [np.sort(rng.choice(group, part, replace=False)) for group, part in zip(groups, parts, strict=True)]
-
-
-def _principal_plane(points: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean [d], the first two principal axes [d, 2] and their shares of the variance [2] of the points [n, d].
-
-    The sign of an axis is such that its largest entry is positive, so the figure does not flip between machines. Of
-    one-dimensional points the second axis is zero.
-    """
-    mean = points.mean(axis=0)
-    covariance = np.cov(points - mean, rowvar=False, bias=True).reshape(points.shape[1], points.shape[1])
-    variances, vectors = np.linalg.eigh(covariance)
-    plane = vectors[:, ::-1][:, :2]
-    plane = plane * np.where(plane[np.abs(plane).argmax(axis=0), np.arange(plane.shape[1])] < 0, -1.0, 1.0)
-    shares = np.maximum(variances[::-1][:2], 0) / max(float(variances.sum()), np.finfo(float).tiny)
-    missing = 2 - plane.shape[1]
-    return mean, np.pad(plane, ((0, 0), (0, missing))), np.pad(shares, (0, missing))

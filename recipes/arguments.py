@@ -22,15 +22,19 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+from tithe.evaluation import mask, masked, without_secrets
 from tithe.recipes.config_files import RunDumper, expected_type, fit_to_hint, members_of, read_config
 from tithe.recipes.config_shelf import shelved_names
 from tithe.recipes.errors import nearest
 from tithe.recipes.help_pages import USUAL, HelpPage, WholeHelp, heading
+from tithe.recipes.secret_arguments import (
+    SECRET_FIELDS,
+    SECRET_MAPPINGS,
+    remember_secret_argument,
+    remember_secrets_in,
+)
 
 
-# Never written to run.yaml: it lies beside the model, and models get published.
-_SECRET_FIELDS = {"hub_token"}
-_SECRET_OPTION = re.compile(r"key|secret|token|password|credential|connection_string", re.IGNORECASE)
 # What `tune` finds for a classifier, and not every recipe that reads its file knows.
 _OF_A_HEAD = ("head_dropout", "head_learning_rate")
 # Where an instance remembers what it was built from: what its __post_init__ derived, a rerun must derive anew.
@@ -38,10 +42,10 @@ _PARSED = "_parsed_arguments"
 
 
 class ArgumentError(ValueError):
-    """A flag or a config file is wrong; the message is one line."""
+    """A flag or a config file is wrong; the message is one line, in which secrets are masked."""
 
     def __init__(self, message: object) -> None:
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(mask(" ".join(str(message).split())))
 
 
 def parse_arguments(
@@ -56,6 +60,7 @@ def parse_arguments(
     `--help` prints every field's help and exits with status 0.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    remember_secrets_in(argv)
     parser = _Parser(dataclass_types, description=description)
     for config in config_paths(argv):
         parser.take_defaults(config, _read(config))
@@ -69,23 +74,34 @@ def resolved_arguments(*instances: Any) -> dict[str, Any]:
     """The values that reproduce a run, by field name: plain Python, ready for YAML and JSON.
 
     All fields of our own dataclasses; of fields that come from transformers only those that differ from their default.
-    None is left out, and so are hub tokens and the secrets in `storage_options`. For an instance of `parse_arguments`,
-    what was given is written, not what `__post_init__` derived from it, unless the field was changed since: a rerun
-    derives it again, also where a flag overrides what it came from.
+    None is left out, and so are hub tokens and the secrets in `storage_options` and in URLs. For an instance of
+    `parse_arguments`, what was given is written, not what `__post_init__` derived from it, unless the field was
+    changed since: a rerun derives it again, also where a flag overrides what it came from.
     """
     resolved: dict[str, Any] = {}
     for instance in instances:
         parsed = getattr(instance, _PARSED, {})
         for field in dataclasses.fields(instance):
-            if not field.init or field.name in _SECRET_FIELDS:
+            if not field.init or field.name in SECRET_FIELDS:
                 continue
             value = getattr(instance, field.name)
             if field.name in parsed and parsed[field.name][1] == value:
                 value = parsed[field.name][0]
             if value is not None and not _is_foreign_default(instance, field, value):
                 value = _plain(value)
-                resolved[field.name] = _without_secrets(value) if field.name == "storage_options" else value
+                resolved[field.name] = without_secrets(value) if field.name in SECRET_MAPPINGS else masked(value)
     return resolved
+
+
+def secret_flags(instance: Any) -> list[str]:
+    """What `resolved_arguments` leaves out of `instance`, as flags for a process that is to read the same data."""
+    written, flags = resolved_arguments(instance), []
+    for field in dataclasses.fields(instance):
+        value = _plain(getattr(instance, field.name))
+        if field.init and field.name in written and written[field.name] != value:
+            words = value if isinstance(value, list) else [value if isinstance(value, str) else json.dumps(value)]
+            flags += [f"--{field.name}", *map(str, words)]
+    return flags
 
 
 def save_run_yaml(path: str | Path, *instances: Any) -> None:
@@ -134,7 +150,9 @@ class _Parser(HfArgumentParser):
             self._parse_dataclass_field(groups[owner], field)
             kinds = [typing.get_origin(member) or member for member in members_of(hints[field.name])]
             if dict in kinds:
-                self._option_string_actions[f"--{field.name}"].type = _mapping_reader(hints[field.name])
+                self._option_string_actions[f"--{field.name}"].type = _mapping_reader(
+                    hints[field.name], quotes=field.name not in SECRET_MAPPINGS
+                )
             if str in kinds and list in kinds:  # a text or several, which the parent takes for one
                 self._option_string_actions[f"--{field.name}"].nargs = "+"
 
@@ -149,6 +167,7 @@ class _Parser(HfArgumentParser):
                 raise ArgumentError(f"{path}: unknown key `{key}`{nearest(str(key), self.hints, '--help')}")
             if value is None:
                 continue
+            remember_secret_argument(key, value)
             action = self._option_string_actions[f"--{key}"]
             hint = self.hints[key]
             try:
@@ -187,6 +206,9 @@ def _read(path: str) -> dict[str, Any]:
         return read_config(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = f"{error.strerror}{_of_ours(path)}" if isinstance(error, OSError) else error
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            # Without the line itself, which its own text would quote: it may hold a key.
+            reason = f"{error.problem} in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
         raise ArgumentError(f"`--config` {path}: {reason}") from None
 
 
@@ -220,18 +242,19 @@ def _build(dataclass_type: type, values: dict[str, Any]) -> Any:
     return instance
 
 
-def _mapping_reader(hint: Any) -> Callable[[str], Any]:
+def _mapping_reader(hint: Any, *, quotes: bool) -> Callable[[str], Any]:
+    """Reads a mapping out of a flag; `quotes` says whether an error may tell what was given."""
+
     def read(text: str) -> Any:
         if not text.lstrip().startswith("{") and str in members_of(hint):
             return text
+        given = repr(text) if quotes else f"{len(text)} characters"
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ArgumentTypeError(
-                f"expected a JSON mapping such as '{{\"a\": 1}}', got {text!r} ({error})"
-            ) from None
+            raise ArgumentTypeError(f"expected a JSON mapping such as '{{\"a\": 1}}', got {given} ({error})") from None
         if not isinstance(value, dict):
-            raise ArgumentTypeError(f"expected a JSON mapping such as '{{\"a\": 1}}', got {text!r}")
+            raise ArgumentTypeError(f"expected a JSON mapping such as '{{\"a\": 1}}', got {given}")
         return value
 
     return read
@@ -269,9 +292,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set)):
         return [_plain(item) for item in value]
     return value
-
-
-def _without_secrets(options: Any) -> Any:
-    if isinstance(options, dict):
-        return {k: _without_secrets(v) for k, v in options.items() if not _SECRET_OPTION.search(k)}
-    return options

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from tithe.evaluation import mask, write_atomic
 from tithe.recipes.cache_folder import cache_dir
 from tithe.recipes.completion import complete_recipe, items, script_of
 from tithe.recipes.config_shelf import copy_config, print_configs, read_shelved, shelved_names
@@ -202,7 +203,7 @@ def _kept(trace: str) -> str:
     """Where the traceback of an error that nobody foresaw was put: a long run need not be repeated to see it."""
     try:
         path = cache_dir() / _ERROR_FILE
-        path.write_text(trace, encoding="utf-8")
+        write_atomic(path, mask(trace))
     except (OSError, ValueError):
         return "; `tithe --debug …` shows where"
     return f"; the traceback is in {path}, and `tithe --debug …` shows it"

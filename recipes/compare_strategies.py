@@ -22,7 +22,7 @@ import yaml
 
 from tithe.evaluation import FULL, write_atomic
 from tithe.recipes import data_selection
-from tithe.recipes.arguments import ArgumentError, parse_arguments, resolved_arguments
+from tithe.recipes.arguments import ArgumentError, parse_arguments, resolved_arguments, secret_flags
 from tithe.recipes.classifier import ModelArguments
 from tithe.recipes.comparison_progress import Progress, run_name
 from tithe.recipes.comparison_results import write_comparison
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
             folder = _claim(Path(str(args.output_dir)))
             lock = held.enter_context(locked(folder))
             settings = _settings(args, data_args, model_args)
-            secret = _secret_flags(settings, data_args)
+            secret = secret_flags(data_args)  # written to no file: a run gets them from its command line alone
             runs = _prepare(folder, settings, args, secret)
         progress = Progress(runs)
         pool = RunPool(
@@ -267,13 +267,6 @@ def _words(value: Any) -> list[str]:
     if isinstance(value, list):
         return [word for item in value for word in _words(item)]
     return [json.dumps(value) if isinstance(value, dict | bool) else str(value)]
-
-
-def _secret_flags(settings: dict[str, Any], data_args: DataArguments) -> list[str]:
-    """Keys to remote data are never written to a file: a run gets them from its command line alone."""
-    if settings.get("storage_options") == data_args.storage_options:
-        return []
-    return ["--storage_options", json.dumps(data_args.storage_options)]
 
 
 def _write_yaml(path: Path, values: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from tithe.evaluation import mask
+
 
 _USER_ERRORS = (ValueError, ImportError, FileNotFoundError, NotADirectoryError, PermissionError)
 
@@ -29,13 +31,15 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
 def fail(message: str, status: int) -> None:
     """Print `message` in one line, on one process per machine, and exit; inside `except`, with the traceback if asked.
 
+    Both are masked: an error may quote an argument that holds a key.
+
     Raises:
         SystemExit: always, with `status`.
     """
     if os.environ.get("TITHE_TRACEBACK") == "1":
-        traceback.print_exc()
+        print(mask(traceback.format_exc()), file=sys.stderr, end="")
     if os.environ.get("LOCAL_RANK", "0") in ("0", "-1"):
-        print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+        print("error:", mask(" ".join(message.split())), file=sys.stderr, flush=True)
     raise SystemExit(status) from None
 
 

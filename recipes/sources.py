@@ -10,6 +10,7 @@ import datasets
 import fsspec
 import pyarrow as pa
 
+from tithe.evaluation import mask
 from tithe.recipes.conll import CONLL_FORMATS, read_conll
 from tithe.recipes.data_arguments import SourceArguments
 from tithe.recipes.readers import (
@@ -38,17 +39,24 @@ def read_tables(args: SourceArguments, columns: Columns) -> tuple[str, dict[str,
     files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
     given = {split: path for split, path in files.items() if path is not None}
     if given:
-        name = os.path.basename(next(iter(given.values())))
-        return name, {split: _read(path, columns, options) for split, path in given.items()}
+        return _name_of(next(iter(given.values()))), {
+            split: _read(path, columns, options) for split, path in given.items()
+        }
     assert args.dataset is not None
     path = os.path.expanduser(args.dataset)
     if "://" in path or os.path.isdir(path):
-        return os.path.basename(path.rstrip("/")), _read_folder(path, args, columns, options)
+        return _name_of(path), _read_folder(path, args, columns, options)
     if os.path.isfile(path):
-        return os.path.basename(path), {"train": _read(path, columns, options)}
+        return _name_of(path), {"train": _read(path, columns, options)}
     if path.startswith(("/", ".")) or extension_of(path) in _formats(columns):
         raise FileNotFoundError(f"`dataset` {args.dataset}: no such folder or file")
     return args.dataset, _from_dataset_dict(_load_from_hub(args), args, columns)
+
+
+def _name_of(path: str) -> str:
+    """The last part of a path or URL, without the query of a URL, which may hold a key."""
+    path = path.split("?")[0] if "://" in path else path
+    return mask(os.path.basename(path.rstrip("/")))
 
 
 def _load_from_hub(args: SourceArguments) -> datasets.DatasetDict:

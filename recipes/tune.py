@@ -10,7 +10,6 @@ the trials.
 Under a launcher of several processes each searches on its own, and then all train the main run together.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from transformers.utils import logging
 
 from tithe.evaluation import MemoryTimeline, PeakMemory, give_back_memory, read_results, write_atomic
 from tithe.recipes import data_selection
-from tithe.recipes.arguments import parse_arguments, resolved_arguments
+from tithe.recipes.arguments import parse_arguments, resolved_arguments, secret_flags
 from tithe.recipes.classifier import SMALL, ModelArguments
 from tithe.recipes.comparison_runs import leave_launcher
 from tithe.recipes.config_files import RunDumper, over_own_config
@@ -142,7 +141,7 @@ def _prepare(
         )
     if SEARCH in args.stages:
         start = time.perf_counter()
-        flags = ["--config", str(folder / "run.yaml"), "--output_dir", str(folder), *_secrets(data_args)]
+        flags = ["--config", str(folder / "run.yaml"), "--output_dir", str(folder), *secret_flags(data_args)]
         with helpers(args, flags, devices), memory.phase(SEARCH):
             found = stages.search(batch)
         timings[SEARCH] = time.perf_counter() - start
@@ -170,7 +169,13 @@ def _train(
             )
         PartialState().wait_for_everyone()
         start = time.perf_counter()
-        flags = ["--config", str(folder / SETTINGS_NAME), "--config", str(folder / BEST_NAME), *_secrets(data_args)]
+        flags = [
+            "--config",
+            str(folder / SETTINGS_NAME),
+            "--config",
+            str(folder / BEST_NAME),
+            *secret_flags(data_args),
+        ]
         with memory.phase(RUN):
             data_selection.main([*flags, "--output_dir", str(folder / RUN_FOLDER)])
         timings[RUN] = time.perf_counter() - start
@@ -194,14 +199,6 @@ def _settings(data_args: DataArguments, model_args: ModelArguments, args: TuneCo
     own = {*TuneConfig.__annotations__, "overwrite", "resume_from_checkpoint"}
     resolved = resolved_arguments(data_args, model_args, args)
     return {name: value for name, value in resolved.items() if name not in own}
-
-
-def _secrets(data_args: DataArguments) -> list[str]:
-    """Keys to remote data, which are never written to a file, as flags."""
-    options = data_args.storage_options
-    if resolved_arguments(data_args).get("storage_options") == options:
-        return []
-    return ["--storage_options", json.dumps(options)]
 
 
 def _prepare_in_one(argv: list[str], processes: int) -> None:

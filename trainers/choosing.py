@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..selection import Pool, Selection, ShardedStrategy, Strategy, coverage_radius
 from .exchange import shared_by_all
 from .pool_data import UNKNOWN, PoolData
+from .round_pictures import PoolMap
 from .sharded_choice import choose_sharded
 from .signal_reader import SignalReader, Signals
 
@@ -46,6 +47,7 @@ class Chooser:
             it to other rows.
         read_shard: reads the embeddings of this process's rows, and says which these are; for a strategy that can
             choose among rows of several processes (`ShardedStrategy`). None where the rows are to come together.
+        map: drawn of each round on process 0, where it has embeddings; None where nobody wants to see it.
     """
 
     pool: PoolData
@@ -55,6 +57,7 @@ class Chooser:
     seed: int
     process_index: int = 0
     read_shard: Callable[[], tuple[NDArray[np.int64], NDArray[np.float32]]] | None = None
+    map: PoolMap | None = None
 
     def check(self) -> None:
         """Raise a `ValueError` if the pool, or what is known before training, cannot give what is needed."""
@@ -117,6 +120,8 @@ class Chooser:
         except Exception as error:
             return error
         seconds = {"scoring": scored - start, "selecting": time.perf_counter() - scored}
+        if self.map is not None:
+            self.map.draw(signals.get("embeddings"), selected, selection.indices)
         return Choice(selection, radius, describe(strategy), seconds)
 
 

@@ -22,12 +22,14 @@ from .checkpoints import (
 )
 from .losses import classification_loss, share_of_batch
 from .sampler import RoundSampler, TellSampler, row_lengths
+from .trackers import Pictures, set_up_trackers
+from .unpickled import keep_token_unpickled
 
 
 class ReliableTrainer(Trainer):
     """A `Trainer` that can be killed at any moment, and that computes what it says.
 
-    It differs from its parent in eight points:
+    It differs from its parent in ten points:
 
     - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
       incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.
@@ -42,12 +44,18 @@ class ReliableTrainer(Trainer):
     - A loss that is not finite ends training before it reaches the weights, unless `logging_nan_inf_filter` is off or
       training runs in fp16, whose scaler expects overflows. A trial of a search by Optuna is then pruned, and the
       search goes on.
+    - A tracker of `report_to` that fails is warned of, and training goes on without it. Trackers show pictures, too
+      (`log_picture`), and ClearML keeps the best model (`tithe.trainers.clearml_callback`).
+    - `hub_token` is in no file; the parent writes it into the `training_args.bin` of every checkpoint.
     """
 
     model: Any  # the parent allows None in between
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        keep_token_unpickled(self.args)
+        set_up_trackers(self.callback_handler.callbacks)
+        self.pictures = Pictures(self.callback_handler.callbacks)
         self.sampler: RoundSampler | None = None
         self.add_callback(TellSampler(self))
         loss = classification_loss(self.model, self.args.label_smoothing_factor)
@@ -104,6 +112,16 @@ class ReliableTrainer(Trainer):
         )
         self.sampler.set_selected(np.arange(rows))
         return self.sampler
+
+    def log_picture(self, name: str, path: str | Path, step: int | None = None) -> None:
+        """Show a PNG, such as the functions of `tithe.evaluation` draw, in the trackers of `report_to`.
+
+        TensorBoard, ClearML and Weights & Biases show it under `name`, which may be `section/name`, at `step`, by
+        default the last one of training. Every process may call it; the first one logs.
+        """
+        if self.is_world_process_zero():
+            step = self.state.global_step if step is None else step
+            self.pictures.show(name, path, step, Path(str(self.args.output_dir)) / "runs" / "figures")
 
     def _before_training(self, checkpoint: Path | None) -> None:
         """For subclasses: take up state from `checkpoint`, or start afresh where it is None."""

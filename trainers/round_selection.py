@@ -15,13 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
-from ..models import parameter_groups, read_shard, read_signals
+from ..models import parameter_groups, plain_model, read_shard, read_signals
 from ..selection import All, Strategy, get_strategy
 from .choosing import Choice, Chooser, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
 from .pool_reader import SignalSources
 from .reliable import ReliableTrainer
+from .round_pictures import PoolMap, show_round
 from .rounds import (
     DEFAULT_ROUNDS,
     PROXY_ROUNDS,
@@ -257,6 +258,8 @@ class RoundSelectionTrainer(ReliableTrainer):
         shard = self._read_shard if args.world_size > 1 and args.proxy is None else None
         chooser = Chooser(self.pool, self.strategy, initial, reader, args.seed, args.process_index, shard)
         chooser.check()
+        if self.pictures.wanted:
+            chooser.map = PoolMap()
         return chooser
 
     # Rounds
@@ -296,6 +299,25 @@ class RoundSelectionTrainer(ReliableTrainer):
             logged["class_balance"] = evenness(list(balance.values()), self.model.config.num_labels)
         logged |= {f"{name}_seconds": seconds for name, seconds in row["seconds"].items()}
         self.log({f"round/{name}": value for name, value in logged.items() if value is not None})
+        self._show_round(number, outcome)
+
+    def _show_round(self, number: int, outcome: Choice) -> None:
+        """Draw the round for the trackers that show pictures, if there are any."""
+        if not self.is_world_process_zero() or not self.pictures.wanted or isinstance(self.strategy, All):
+            return
+        config = getattr(plain_model(self.model), "config", None)
+        names = [str(name) for _, name in sorted(getattr(config, "id2label", {}).items())]
+        places = None if self._chooser.map is None else self._chooser.map.taken()
+        show_round(
+            self.log_picture,
+            number,
+            outcome.selection,
+            self.ledger.selected,
+            self.pool.labels(),
+            names,
+            places,
+            f"Round {number}: {len(outcome.selection.indices):,} rows added, {len(self.ledger.selected):,} selected",
+        )
 
     def _size_after(self, number: int) -> int:
         return size_after_round(number, self._rounds, self.budget)
