@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .drawing import BLUE, GREY, LIGHT, ORANGE, drawing, ensure_png, legend_below
+from .drawing import BLUE, LIGHT, ORANGE, drawing, ensure_png, legend_below
 from .figures import balance_bars
 from .files import PathLike
 from .plane import principal_plane, sampled
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_MAPPED = 5_000  # rows of the pool in a map
 MOST_CLASSES = 20
 BINS = 40
+BEFORE = "chosen in earlier rounds"
 
 Floats = NDArray[np.float64]
 
@@ -99,32 +100,41 @@ def round_figure(
             if panel == "classes":
                 shares = [_shares(labels, len(names)) for labels in (pool_labels, selected_labels)]
                 balance_bars(axes, *shares, names, most=MOST_CLASSES)
-                axes.set_title("classes of all rows selected")
+                which = f"the {MOST_CLASSES} classes that differ most" if len(names) > MOST_CLASSES else "classes"
+                axes.set_title(f"{which}, of all rows selected")
             elif panel == "scores":
                 _histogram(axes, found, picked)
             elif places is not None:
                 _map(axes, places)
-        legend_below(figure, columns=6)
+            if panel != panels[0]:  # the colours mean the same in all: one legend for them
+                _leave_out_of_legend(axes)
+        legend_below(figure, columns=3)
     return target
 
 
 def _histogram(axes: "Axes", found: Floats, picked: Floats) -> None:
     edges = np.histogram_bin_edges(found, BINS)
-    axes.hist(found, edges, color=LIGHT, density=True, label="scores of candidates")
-    axes.hist(picked, edges, color=BLUE, density=True, alpha=0.6, label="scores of rows chosen")
-    axes.set(xlabel="score", ylabel="density", title="scores")
+    axes.hist(found, edges, color=LIGHT, label="pool")
+    axes.hist(picked, edges, color=BLUE, label="chosen")
+    axes.set(xlabel="score", ylabel="rows", title="scores of candidates")
 
 
 def _map(axes: "Axes", places: RoundMap) -> None:
     for points, size, colour, label in (
         (places.pool, 4, LIGHT, "pool"),
-        (places.before, 8, GREY, "chosen before"),
-        (places.chosen, 12, ORANGE, "chosen now"),
+        (places.before, 8, ORANGE, BEFORE),
+        (places.chosen, 12, BLUE, "chosen"),
     ):
         if len(points):
             axes.scatter(points[:, 0], points[:, 1], s=size, color=colour, linewidths=0, label=label, rasterized=True)
     axes.set(xticks=[], yticks=[], title="first two principal components")
     axes.grid(visible=False)
+
+
+def _leave_out_of_legend(axes: "Axes") -> None:
+    for artist in (*axes.containers, *axes.patches, *axes.collections):
+        if artist.get_label() != BEFORE:
+            artist.set_label("_")
 
 
 def _shares(labels: ArrayLike | None, classes: int) -> Floats:

@@ -16,6 +16,7 @@ from tithe.evaluation import mask, write_atomic
 from tithe.recipes.cache_folder import cache_dir
 from tithe.recipes.completion import complete_recipe, items, script_of
 from tithe.recipes.config_shelf import copy_config, print_configs, read_shelved, shelved_names
+from tithe.recipes.env_file import read_env_file
 from tithe.recipes.errors import fail, nearest, user_errors
 from tithe.recipes.strategy_tables import print_strategies, print_strategy, strategy_names
 
@@ -63,6 +64,7 @@ class _Recipe(click.Command):
         return ctx.args
 
     def invoke(self, ctx: click.Context) -> Any:
+        read_env_file()
         flags = [argument for argument in ctx.args if not _is_ours(argument, ctx.args)]
         if len(flags) < len(ctx.args):
             os.environ["TITHE_TRACEBACK"] = "1"

@@ -8,6 +8,11 @@ with the same arguments, it skips the runs that are complete and goes on with th
 `--config` named it runs `configs/compare_strategies.yaml`.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import dataclasses
 import json
 import os

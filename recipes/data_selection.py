@@ -7,6 +7,11 @@ With neither data, model nor `--config` named it runs `configs/data_selection.ya
 model. Stopped at any moment and started again with the same arguments, it goes on to the same result.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import sys
 import time
 import warnings
@@ -31,6 +36,7 @@ from tithe.recipes.pool_view import describe_selection, view_pool
 from tithe.recipes.processes import end_processes
 from tithe.recipes.run_defaults import RunDefaults, check_best_metric
 from tithe.recipes.run_folder import open_run
+from tithe.recipes.tracking import log_run, name_run
 from tithe.trainers import RoundSelectionConfig, RoundSelectionTrainer
 
 
@@ -84,6 +90,7 @@ def _run(argv: list[str]) -> None:
     with user_errors():
         data_args, model_args, args = parse(argv)
         folder = Path(str(args.output_dir))
+        name_run(folder)
         overwrite, args.overwrite = args.overwrite, False  # said once: a run repeated by its run.yaml must not delete
         complete, checkpoint = open_run(folder, data_args, model_args, args, overwrite=overwrite)
         if complete:
@@ -111,7 +118,9 @@ def _run(argv: list[str]) -> None:
     run.timings = _timings(trainer, start, loaded, trained)
     args.signal_cache = named
     run.args = resolved_arguments(data_args, model_args, args)
-    print_summary(write_run(run), folder)
+    results = write_run(run)
+    log_run(args.report_to, folder, results)
+    print_summary(results, folder)
 
 
 def parse(argv: list[str]) -> tuple[DataArguments, ModelArguments, DataSelectionConfig]:

@@ -9,6 +9,11 @@ teacher. Each stage leaves its model in a folder of its own. Stopped at any mome
 arguments, a run goes on to the same result: a stage that is finished is not done again.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import sys
 from dataclasses import dataclass, field
 

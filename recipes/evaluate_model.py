@@ -7,6 +7,11 @@ Where the model lies in the folder of a run, or is one of its checkpoints, the d
 are named.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import sys
 import time
 from dataclasses import dataclass, field, fields

@@ -12,6 +12,11 @@ where it needs labels, says which file to fill in (`tithe label FILE`), and goes
 moment and started again with the same arguments, it goes on to the same result.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import math
 import sys
 from dataclasses import dataclass, field

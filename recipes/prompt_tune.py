@@ -10,6 +10,11 @@ The run leaves the adapters in `adapted/`, and below `exports/` the same for pla
 Stopped at any moment and started again with the same arguments, it goes on to the same result.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import sys
 from dataclasses import dataclass, field
 

@@ -25,7 +25,7 @@ from tithe.recipes.qa_stages import ANSWERS_NAME, TUNED, read_predictions
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
-from tithe.recipes.tracking import log_scores, trackers
+from tithe.recipes.tracking import log_scores
 
 
 _SHOWN = ("token_recall", "exact_match", "f1", "answer_in_text", "refusal")
@@ -76,7 +76,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(results))
     _write_card(run, results)
     scores = {f"{mode}/{name}": v for mode, values in results["metrics"].items() for name, v in values.items()}
-    log_scores(trackers(run.args["report_to"]), run.folder, "slm_qa", scores)
+    log_scores(run.args["report_to"], run.folder, scores)
     write_results(run.folder / "results.json", results)
     return results
 

@@ -33,7 +33,6 @@ from tithe.recipes.qa_prompts import ORACLE, RETRIEVER, PromptMaker, Prompts
 from tithe.recipes.qa_retrieval import found_passages, with_index
 from tithe.recipes.splits import SPLITS
 from tithe.recipes.stages import Rows, StageResult, StageRunner
-from tithe.recipes.tracking import trackers
 from tithe.trainers import PTSeq2SeqTrainer
 
 
@@ -54,7 +53,6 @@ class QAStages(StageRunner):
         self, data: QAData, data_args: QAArguments, model_args: QAModelArguments, args: Any, memory: PeakMemory
     ) -> None:
         super().__init__(args, memory)
-        trackers(args.report_to)  # each is there
         self.data, self.model_args = data, model_args
         self.questions: Sequence[Question] = getattr(data, args.eval_split)
         _check_modes(data, args, starts_from_nothing=self.starts_from_nothing)

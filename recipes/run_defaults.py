@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tithe.recipes.errors import nearest
+from tithe.recipes.tracking import trackers
 
 
 @dataclass
@@ -28,8 +29,13 @@ class RunDefaults:
     )
     logging_steps: float = field(default=0.02, metadata={"help": "Log every so many steps, or this share of all."})
     report_to: None | str | list[str] = field(
-        default="tensorboard", metadata={"help": "Where to log: `tensorboard`, `none`, …"}
+        default="tensorboard",
+        metadata={"help": "Where to log: `tensorboard`, `clearml`, `wandb`, several of them, or `none`."},
     )
+
+    def __post_init__(self) -> None:
+        trackers(self.report_to)  # each is there: a long run must not find out at its end
+        super().__post_init__()  # type: ignore[misc]
 
 
 def check_best_metric(metric: str | None, known: Iterable[str]) -> None:

@@ -10,6 +10,11 @@ the embedded corpus, tuned to answer, in all three modes. `--tune` first trains 
 same contexts. Answers are kept as they come, in `answers.jsonl`: a run that was stopped goes on after the last one.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import sys
 from dataclasses import dataclass, field
 

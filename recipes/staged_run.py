@@ -19,6 +19,7 @@ from tithe.recipes.errors import user_errors
 from tithe.recipes.processes import end_processes
 from tithe.recipes.run_folder import open_run
 from tithe.recipes.stages import StageResult, StageRunner
+from tithe.recipes.tracking import log_run, name_run
 
 
 @dataclass
@@ -70,6 +71,7 @@ def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: Me
     with user_errors():
         data_args, model_args, args = recipe.parse(argv)
         folder = Path(str(args.output_dir))
+        name_run(folder)
         overwrite, args.overwrite = args.overwrite, False  # said once: a run repeated by its run.yaml must not delete
         complete, _ = open_run(folder, data_args, model_args, args, overwrite=overwrite)
         if complete:
@@ -98,7 +100,9 @@ def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: Me
         args=resolved_arguments(data_args, model_args, args),
         timings={"total": time.perf_counter() - start, **{stage.name: stage.seconds for stage in done}},
     )
-    recipe.show(recipe.write(run), folder)
+    results = recipe.write(run)
+    log_run(args.report_to, folder, results)
+    recipe.show(results, folder)
 
 
 def name_model(data_args: Any, model_args: Any, *, small: str, default: str) -> None:

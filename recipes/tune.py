@@ -10,6 +10,11 @@ the trials.
 Under a launcher of several processes each searches on its own, and then all train the main run together.
 """
 
+if __name__ == "__main__":  # before the libraries below read the environment
+    from tithe.recipes.env_file import read_env_file
+
+    read_env_file()
+
 import os
 import subprocess
 import sys
@@ -34,6 +39,7 @@ from tithe.recipes.config_files import RunDumper, over_own_config
 from tithe.recipes.data import DataArguments, load_classification_data
 from tithe.recipes.errors import user_errors
 from tithe.recipes.run_folder import open_run
+from tithe.recipes.tracking import log_run, name_run
 from tithe.recipes.tuning_arguments import BATCH_SIZE, PRETRAINED_RATES, RUN, SEARCH, STAGES, TuneConfig
 from tithe.recipes.tuning_results import TunedRun, print_summary, write_search, write_tuned
 from tithe.recipes.tuning_stages import (
@@ -90,6 +96,7 @@ def _run(argv: list[str], memory: PeakMemory, timeline: MemoryTimeline, processe
         if SEARCH in args.stages:
             import_optuna()
         folder = Path(str(args.output_dir))
+        name_run(folder)
         stages, overwrite, searching = args.stages, args.overwrite, args.processes
         # What may differ between two starts is not part of the run.
         args.stages, args.overwrite, args.processes = list(STAGES), False, 1
@@ -191,7 +198,9 @@ def _train(
             memory=memory,
             timeline=timeline.stop(),
         )
-        print_summary(write_tuned(tuned, args), folder)
+        results = write_tuned(tuned, args)
+        log_run(args.report_to, folder, results)
+        print_summary(results, folder)
 
 
 def _settings(data_args: DataArguments, model_args: ModelArguments, args: TuneConfig) -> dict[str, Any]:

@@ -34,22 +34,8 @@ class BestModelClearMLCallback(ClearMLCallback):
 
     def setup(self, args: Any, state: TrainerState, model: Any, processing_class: Any, **kwargs: Any) -> None:
         if not self._initialized and state.is_world_process_zero:
-            self._open_task()
+            open_task()
         super().setup(args, state, model, processing_class, **kwargs)
-
-    def _open_task(self) -> None:
-        task = self._clearml.Task
-        if not task.running_locally() or task.current_task() is not None:
-            return
-        if not task.is_offline():
-            _check_server()
-        task.init(
-            project_name=os.getenv("CLEARML_PROJECT", "HuggingFace Transformers"),
-            task_name=os.getenv("CLEARML_TASK", "Trainer"),
-            auto_connect_arg_parser=False,
-            auto_connect_frameworks=False,
-            output_uri=True,
-        )
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Nothing: what is best is known only in the end."""
@@ -87,6 +73,27 @@ class BestModelClearMLCallback(ClearMLCallback):
         )
         if offline:
             os.unlink(package)
+
+
+def open_task() -> Any:
+    """ClearML's current task; where there is none, one of the project and name that the environment says.
+
+    Raises:
+        ConnectionError: the server cannot be reached.
+    """
+    from clearml import Task
+
+    if not Task.running_locally() or Task.current_task() is not None:
+        return Task.current_task()
+    if not Task.is_offline():
+        _check_server()
+    return Task.init(
+        project_name=os.getenv("CLEARML_PROJECT", "HuggingFace Transformers"),
+        task_name=os.getenv("CLEARML_TASK", "Trainer"),
+        auto_connect_arg_parser=False,
+        auto_connect_frameworks=False,
+        output_uri=True,
+    )
 
 
 def _output_model() -> type:

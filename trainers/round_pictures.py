@@ -14,6 +14,7 @@ from ..selection import Selection
 from .pool_data import UNKNOWN
 
 
+MOST_PICTURES = 10
 MOST_MAPPED = 5_000  # rows chosen before that a map shows
 
 
@@ -43,6 +44,11 @@ class PoolMap:
         """The map of the last round, once."""
         current, self._current = self._current, None
         return current
+
+
+def rounds_to_show(rounds: int) -> set[int]:
+    """Of `rounds` rounds those that have a picture, which takes a third of a second: ten at most, first and last."""
+    return set(np.linspace(0, rounds - 1, min(rounds, MOST_PICTURES)).round().astype(int).tolist())
 
 
 def show_round(

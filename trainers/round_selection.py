@@ -15,14 +15,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
-from ..models import parameter_groups, plain_model, read_shard, read_signals
+from ..models import parameter_groups, read_shard, read_signals
 from ..selection import All, Strategy, get_strategy
 from .choosing import Choice, Chooser, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
 from .pool_reader import SignalSources
+from .projector import class_names, log_pool_embeddings
 from .reliable import ReliableTrainer
-from .round_pictures import PoolMap, show_round
+from .round_pictures import PoolMap, rounds_to_show, show_round
 from .rounds import (
     DEFAULT_ROUNDS,
     PROXY_ROUNDS,
@@ -121,6 +122,14 @@ class RoundSelectionConfig(TrainingArguments):
             "Default: the name of each row's label."
         },
     )
+    # Tracking
+    log_embeddings: bool = field(
+        default=False,
+        metadata={
+            "help": "Show the pool in TensorBoard's projector once training is over: embeddings of up to 5,000 rows, "
+            "with label and round. Needs `tensorboard` in `report_to`."
+        },
+    )
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -141,6 +150,8 @@ class RoundSelectionConfig(TrainingArguments):
             raise ValueError(f"`proxy` must be `linear` or `None`, got {self.proxy!r}")
         if self.el2n_proxies < 0:
             raise ValueError(f"`el2n_proxies` must be at least 0, got {self.el2n_proxies}")
+        if self.log_embeddings and "tensorboard" not in self.report_to:
+            raise ValueError("`log_embeddings` needs TensorBoard: add `tensorboard` to `report_to`")
         get_strategy(self.strategy, **self.hyperparameters)
         if self.initial_strategy not in (None, AUTO):
             get_strategy(self.initial_strategy)
@@ -262,6 +273,13 @@ class RoundSelectionTrainer(ReliableTrainer):
             chooser.map = PoolMap()
         return chooser
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As the parent's; the pool's embeddings are shown after it where `log_embeddings` asks for them."""
+        done = super().train(*args, **kwargs)
+        if self.args.log_embeddings and self.train_dataset is not None and not self.state.is_hyper_param_search:
+            log_pool_embeddings(self)
+        return done
+
     # Rounds
 
     def begin_epoch(self, epoch: int) -> None:
@@ -303,10 +321,9 @@ class RoundSelectionTrainer(ReliableTrainer):
 
     def _show_round(self, number: int, outcome: Choice) -> None:
         """Draw the round for the trackers that show pictures, if there are any."""
-        if not self.is_world_process_zero() or not self.pictures.wanted or isinstance(self.strategy, All):
+        shown = number in rounds_to_show(self._rounds) and not isinstance(self.strategy, All)
+        if not shown or not self.is_world_process_zero() or not self.pictures.wanted:
             return
-        config = getattr(plain_model(self.model), "config", None)
-        names = [str(name) for _, name in sorted(getattr(config, "id2label", {}).items())]
         places = None if self._chooser.map is None else self._chooser.map.taken()
         show_round(
             self.log_picture,
@@ -314,7 +331,7 @@ class RoundSelectionTrainer(ReliableTrainer):
             outcome.selection,
             self.ledger.selected,
             self.pool.labels(),
-            names,
+            class_names(self.model),
             places,
             f"Round {number}: {len(outcome.selection.indices):,} rows added, {len(self.ledger.selected):,} selected",
         )
