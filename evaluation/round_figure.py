@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,8 +98,8 @@ def round_figure(
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
             if panel == "classes":
-                shares = [_shares(labels, len(names)) for labels in (pool_labels, selected_labels)]
-                balance_bars(axes, *shares, names, most=MOST_CLASSES)
+                pool, selected = (_shares(labels, len(names)) for labels in (pool_labels, selected_labels))
+                balance_bars(axes, pool, selected, names, most=MOST_CLASSES)
                 which = f"the {MOST_CLASSES} classes that differ most" if len(names) > MOST_CLASSES else "classes"
                 axes.set_title(f"{which}, of all rows selected")
             elif panel == "scores":
@@ -113,7 +113,7 @@ def round_figure(
 
 
 def _histogram(axes: "Axes", found: Floats, picked: Floats) -> None:
-    edges = np.histogram_bin_edges(found, BINS)
+    edges = np.histogram_bin_edges(found, BINS).tolist()
     axes.hist(found, edges, color=LIGHT, label="pool")
     axes.hist(picked, edges, color=BLUE, label="chosen")
     axes.set(xlabel="score", ylabel="rows", title="scores of candidates")
@@ -132,7 +132,8 @@ def _map(axes: "Axes", places: RoundMap) -> None:
 
 
 def _leave_out_of_legend(axes: "Axes") -> None:
-    for artist in (*axes.containers, *axes.patches, *axes.collections):
+    artists: list[Any] = [*axes.containers, *axes.patches, *axes.collections]
+    for artist in artists:
         if artist.get_label() != BEFORE:
             artist.set_label("_")
 

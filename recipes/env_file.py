@@ -6,7 +6,7 @@ A recipe reads it before it imports anything else, as libraries read the environ
 import os
 from pathlib import Path
 
-from dotenv import dotenv_values
+from dotenv.main import DotEnv
 
 
 ENV_FILE = ".env"
@@ -20,7 +20,7 @@ def read_env_file(path: str | Path = ENV_FILE) -> list[str]:
     """
     if not Path(path).is_file():
         return []
-    found = dotenv_values(path, encoding="utf-8-sig")
+    found = DotEnv(path, encoding="utf-8-sig", override=False).dict()  # in `${NAME}`, too, what is set already wins
     taken = [name for name, value in found.items() if value and name not in os.environ]
     os.environ.update({name: str(found[name]) for name in taken})
     if taken and os.environ.get("LOCAL_RANK", "0") in ("0", "-1"):

@@ -6,11 +6,6 @@ Every answer is saved at once, so that you may stop at any time and go on later.
 tell, `<` goes back one row, `q` stops. With more labels than keys, type the beginning of a label's name and Enter.
 """
 
-if __name__ == "__main__":  # before the libraries below read the environment
-    from tithe.recipes.env_file import read_env_file
-
-    read_env_file()
-
 import argparse
 import contextlib
 import json

@@ -15,7 +15,7 @@ SECRET_MAPPINGS = {"storage_options"}
 
 def remember_secrets_in(argv: Sequence[str]) -> None:
     """Have secrets among flags masked from now on: an error may quote what could not be parsed."""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in zip(argv, [*argv, ""][1:], strict=True):
         name, joined, value = argument.removeprefix("--").partition("=")
         value = value if joined else following
         if argument.startswith("--") and name in SECRET_MAPPINGS:

@@ -13,8 +13,10 @@ from transformers.utils import ENV_VARS_TRUE_VALUES
 
 
 # What of a checkpoint is the model; the state of optimizer and trainer is not.
-_MODEL_FILES = ("*model*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
-_MODEL_FILES += ("adapter_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model")
+_MODEL_FILES = (
+    *("*model*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"),
+    *("adapter_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model"),
+)
 _REACHABLE_WITHIN = 10.0  # seconds
 
 
@@ -55,13 +57,14 @@ class BestModelClearMLCallback(ClearMLCallback):
             return  # no checkpoint was written, or one that is not a model as yet
         name = "best" if state.best_model_checkpoint else "last"
         name += ClearMLCallback.log_suffix
-        model = _output_model()(task=self._clearml_task, name=name, framework="PyTorch")
+        task: Any = self._clearml_task
+        model = _output_model()(task=task, name=name, framework="PyTorch")
         handle, package = tempfile.mkstemp(prefix="tithe-", suffix=".zip")
         os.close(handle)
         with zipfile.ZipFile(package, "w") as archive:  # stored as they are: weights do not shrink
             for path in files:
                 archive.write(path, path.name)
-        offline = self._clearml_task.is_offline()
+        offline = task.is_offline()
         # Online the upload goes on behind our back, and deletes the file after it.
         model.update_weights(
             package,

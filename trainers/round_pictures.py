@@ -37,7 +37,8 @@ class PoolMap:
         if self._plane is None or self._of is None or self._of() is not embeddings:
             self._plane, self._of = PoolPlane.of(embeddings), weakref.ref(embeddings)
         before = np.sort(before[-MOST_MAPPED:])  # ascending, as a memory map is read fastest
-        places = [self._plane.places(embeddings[rows]) for rows in (before, np.sort(now[:MOST_MAPPED]))]
+        now = np.sort(now[:MOST_MAPPED])
+        places = (self._plane.places(embeddings[before]), self._plane.places(embeddings[now]))
         self._current = RoundMap(self._plane.sample, *places)
 
     def taken(self) -> RoundMap | None:

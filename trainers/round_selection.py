@@ -150,7 +150,7 @@ class RoundSelectionConfig(TrainingArguments):
             raise ValueError(f"`proxy` must be `linear` or `None`, got {self.proxy!r}")
         if self.el2n_proxies < 0:
             raise ValueError(f"`el2n_proxies` must be at least 0, got {self.el2n_proxies}")
-        if self.log_embeddings and "tensorboard" not in self.report_to:
+        if self.log_embeddings and "tensorboard" not in (self.report_to or ()):
             raise ValueError("`log_embeddings` needs TensorBoard: add `tensorboard` to `report_to`")
         get_strategy(self.strategy, **self.hyperparameters)
         if self.initial_strategy not in (None, AUTO):

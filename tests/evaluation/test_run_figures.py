@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from tithe.evaluation import learning_curve, loss_curve, pool_map
-from tithe.evaluation.run_figures import MOST_BACKGROUND, _principal_plane, _sampled, _smooth
+from tithe.evaluation.plane import principal_plane, sampled
+from tithe.evaluation.run_figures import MOST_BACKGROUND, _smooth
 
 
 EVALS = [{"step": 10 * k, "value": 0.1 * k} for k in range(1, 8)]
@@ -102,16 +103,16 @@ def test_pool_map_of_a_large_memory_mapped_pool(tmp_path):
 
 
 def test_samples_are_proportional_and_distinct():
-    groups = _sampled([np.arange(15_000), np.arange(15_000, 20_000)], 1000)
+    groups = sampled([np.arange(15_000), np.arange(15_000, 20_000)], 1000)
     assert [len(group) for group in groups] == [750, 250]
     assert all((np.diff(group) > 0).all() for group in groups)
     assert groups[1].min() >= 15_000
-    assert len(_sampled([np.arange(10)], 10)[0]) == 10
+    assert len(sampled([np.arange(10)], 10)[0]) == 10
 
 
 def test_plane_is_that_of_the_singular_values():
     points = blobs(200, 6).astype(np.float64)
-    mean, plane, shares = _principal_plane(points)
+    mean, plane, shares = principal_plane(points)
     _, singular, right = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
     assert np.abs(plane.T @ right[:2].T) == pytest.approx(np.eye(2), abs=1e-9)
     assert shares == pytest.approx((singular**2 / (singular**2).sum())[:2])
