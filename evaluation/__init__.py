@@ -5,6 +5,8 @@ if __name__ != "tithe.evaluation":
 
 from .answer_metrics import ANSWER_METRICS, answer_metrics, answer_scores, normalize_answer
 from .bars import grouped_bars
+from .card_metadata import LICENSES, hub_id, known_license, license_fields, public_name
+from .card_usage import usage_code
 from .comparison import (
     BASELINE,
     COMPARED_METRICS,
@@ -25,6 +27,7 @@ from .comparison import (
     time_rows,
 )
 from .comparison_figures import budget_curves, overlap_matrix, seed_scores
+from .emissions import Emissions, EmissionsTracker, check_country, read_emissions
 from .entities import (
     ENTITY_METRICS,
     EntityMetrics,
@@ -39,7 +42,14 @@ from .entity_page import TaggedSentence, entity_page
 from .figures import class_balance, confusion_matrix, pr_curves, reliability_diagram, roc_curves
 from .files import atomic_path, to_plain, write_atomic, write_json_lines
 from .generation_metrics import GENERATION_METRICS, LANGUAGES, generation_metrics, metric_signatures
-from .intervals import Interval, PairedComparison, bootstrap_interval, paired_comparison
+from .intervals import (
+    Interval,
+    PairedComparison,
+    bootstrap_interval,
+    bootstrap_of_sums,
+    paired_comparison,
+    wilson_interval,
+)
 from .label_curves import LabelCurve, label_curves, labels_to_reach
 from .masking import mask, masked, remember_secret, remember_secrets_of, without_secrets
 from .memory import PeakMemory
@@ -54,7 +64,7 @@ from .metrics import (
     per_class_table,
     softmax,
 )
-from .model_card import model_card
+from .model_card import CARD_NAME, is_unedited, model_card, sign, write_card
 from .predictions import SplitPredictions, write_predictions
 from .refusals import REFUSALS, is_refusal
 from .report import Section, rewrite_report, run_sections, write_report
@@ -62,6 +72,12 @@ from .results import environment, read_results, write_results
 from .retrieval_metrics import answer_retrieval_metrics, contains_answer, retrieval_metrics
 from .round_figure import PoolPlane, RoundMap, round_figure
 from .run_figures import learning_curve, loss_curve, pool_map
+from .score_intervals import (
+    classification_intervals,
+    entity_intervals,
+    generation_intervals,
+    language_intervals,
+)
 from .simpleqa import (
     GRADES,
     GRADING_TEMPLATE,
@@ -80,16 +96,20 @@ __all__ = [
     "ENTITY_METRICS",
     "ANSWER_METRICS",
     "BASELINE",
+    "CARD_NAME",
     "COMPARED_METRICS",
     "FULL",
     "GENERATION_METRICS",
     "GRADES",
     "GRADING_TEMPLATE",
     "LANGUAGES",
+    "LICENSES",
     "REFUSALS",
     "ClassificationMetrics",
     "ComparedRun",
     "Difference",
+    "Emissions",
+    "EmissionsTracker",
     "EntityMetrics",
     "Interval",
     "LabelCurve",
@@ -108,9 +128,12 @@ __all__ = [
     "answer_scores",
     "atomic_path",
     "bootstrap_interval",
+    "bootstrap_of_sums",
     "budget_curves",
     "budget_text",
+    "check_country",
     "class_balance",
+    "classification_intervals",
     "classification_metrics",
     "comparison_rows",
     "confused_pairs",
@@ -119,24 +142,31 @@ __all__ = [
     "csv_text",
     "difference_rows",
     "entity_errors",
+    "entity_intervals",
     "entity_metrics",
     "entity_page",
     "entity_spans",
     "entity_table",
     "environment",
     "expected_calibration_error",
+    "generation_intervals",
     "generation_metrics",
     "give_back_memory",
     "grade_answers",
     "grading_prompts",
     "grouped_bars",
+    "hub_id",
     "inference_speed",
     "is_refusal",
+    "is_unedited",
     "jaccard",
     "keep_predictions",
+    "known_license",
     "label_curves",
     "labels_to_reach",
     "learning_curve",
+    "language_intervals",
+    "license_fields",
     "loss_curve",
     "markdown_table",
     "mask",
@@ -158,6 +188,8 @@ __all__ = [
     "per_class_table",
     "pool_map",
     "pr_curves",
+    "public_name",
+    "read_emissions",
     "read_results",
     "readable_rows",
     "remember_secret",
@@ -170,6 +202,7 @@ __all__ = [
     "rewrite_report",
     "run_sections",
     "seed_scores",
+    "sign",
     "simpleqa_metrics",
     "softmax",
     "spread",
@@ -180,7 +213,10 @@ __all__ = [
     "token_ids",
     "trial_curves",
     "without_secrets",
+    "usage_code",
+    "wilson_interval",
     "write_atomic",
+    "write_card",
     "write_json_lines",
     "write_predictions",
     "write_report",

@@ -55,7 +55,41 @@ def generation_metrics(
     >>> {name: round(score, 3) for name, score in scores.items()}
     {'bleu': 1.0, 'chrf': 1.0, 'rouge1': 1.0, 'rouge2': 1.0, 'rougeL': 1.0, 'meteor': 0.992}
     """
-    name = _language(language)
+    name, several = _language(language), _several(predictions, references)
+    streams = _streams(several)
+    scores = {metric: _sacrebleu(metric).corpus_score(predictions, streams).score / 100 for metric in ("bleu", "chrf")}
+    scores |= {metric: float(np.mean(values)) for metric, values in _by_text(predictions, several, name).items()}
+    return scores
+
+
+def generation_scores(
+    predictions: Texts, references: Sequence[str | Sequence[str]], *, language: str = "en"
+) -> tuple[dict[str, list[float]], list[list[int]]]:
+    """What each text adds to `generation_metrics`, from the same arguments.
+
+    Returns:
+        Of those that are means over texts the scores of each text; and of BLEU the counts of each, whose sums are
+        those of the corpus: n-grams found and n-grams there are, for n from 1 to 4, its length and its reference's.
+    """
+    from sacrebleu.metrics import BLEU
+
+    name, several = _language(language), _several(predictions, references)
+    scorer = BLEU(effective_order=True)  # without a word on single sentences; the counts are the same
+    counted = []
+    for text, given in zip(predictions, several, strict=True):
+        found = scorer.sentence_score(text, list(given))
+        counted.append([*found.counts, *found.totals, found.sys_len, found.ref_len])
+    return _by_text(predictions, several, name), counted
+
+
+def _by_text(predictions: Texts, references: Sequence[Texts], language: str) -> dict[str, list[float]]:
+    scores = _rouge(predictions, references)
+    scores["meteor"] = [_meteor(text, given, language) for text, given in zip(predictions, references, strict=True)]
+    return scores
+
+
+def _several(predictions: Texts, references: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    """The references of each prediction, of which there is at least one."""
     if len(predictions) != len(references) or not len(predictions):
         raise ValueError(
             f"there must be as many `references` as `predictions`, and at least one; got {len(references)} and "
@@ -64,13 +98,7 @@ def generation_metrics(
     several = [[given] if isinstance(given, str) else list(given) for given in references]
     if not all(several):
         raise ValueError(f"prediction {next(i for i, given in enumerate(several) if not given)} has no reference")
-    streams = _streams(several)
-    scores = {metric: _sacrebleu(metric).corpus_score(predictions, streams).score / 100 for metric in ("bleu", "chrf")}
-    scores |= _rouge(predictions, several)
-    scores["meteor"] = float(
-        np.mean([_meteor(text, given, name) for text, given in zip(predictions, several, strict=True)])
-    )
-    return scores
+    return several
 
 
 def metric_signatures(references: Sequence[str | Sequence[str]] = ("",)) -> dict[str, str]:
@@ -119,7 +147,7 @@ class _Words:
         return words(text)
 
 
-def _rouge(predictions: Texts, references: Sequence[Texts]) -> dict[str, float]:
+def _rouge(predictions: Texts, references: Sequence[Texts]) -> dict[str, list[float]]:
     from rouge_score.rouge_scorer import RougeScorer
 
     names = ("rouge1", "rouge2", "rougeL")
@@ -129,7 +157,7 @@ def _rouge(predictions: Texts, references: Sequence[Texts]) -> dict[str, float]:
         scored = [scorer.score(reference, text) for reference in given]
         for name in names:
             found[name].append(max(score[name].fmeasure for score in scored))
-    return {name: float(np.mean(scores)) for name, scores in found.items()}
+    return found
 
 
 def _meteor(text: str, references: Texts, language: str) -> float:

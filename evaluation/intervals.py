@@ -1,5 +1,6 @@
 """How far a mean over questions can be trusted, and the difference of two runs on the same questions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,68 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, samples: int
     means = _resampled_means(numbers, samples, np.random.default_rng(seed))
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(mean, float(low), float(high), len(numbers))
+
+
+def bootstrap_of_sums(
+    counts: ArrayLike,
+    score: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    confidence: float = 0.95,
+    samples: int = 2_000,
+    seed: int = 0,
+    repeats: ArrayLike | None = None,
+) -> Interval:
+    """A score of a whole test set and its percentile bootstrap interval, where sums over the rows determine it.
+
+    Such are accuracy, F1 over classes or entities, perplexity: `counts` [n, k] is what each row adds to k sums, and
+    `score` turns sums [m, k] into scores [m]. Rows are resampled as in `bootstrap_interval`, whose remarks hold here,
+    too; resamples on which the score is not defined are left out. Where rows recur, `repeats` [n] may say how often
+    each does, and no row then needs to stand there twice.
+
+    Raises `ValueError` as `bootstrap_interval` does.
+
+    >>> right_and_all = [[1, 1]] * 80 + [[0, 1]] * 20
+    >>> found = bootstrap_of_sums(right_and_all, lambda sums: sums[:, 0] / sums[:, 1])
+    >>> found.mean, round(found.low, 2), round(found.high, 2)
+    (0.8, 0.72, 0.88)
+    """
+    rows = np.asarray(counts, dtype=np.float64)
+    if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+        raise ValueError(f"`counts` must be finite numbers [n, k], of at least one row, got shape {rows.shape}")
+    _check_settings(confidence, samples)
+    if repeats is None:
+        rows, repeats = np.unique(rows, axis=0, return_counts=True)
+    often = np.asarray(repeats, dtype=np.int64)
+    count = int(often.sum())
+    value = float(score(often[None] @ rows)[0])
+    if count == 1:
+        return Interval(value, _NAN, _NAN, 1)
+    rng, found = np.random.default_rng(seed), np.empty(samples)
+    step = max(1, NUMBERS_AT_ONCE // max(rows.shape))
+    for start in range(0, samples, step):
+        part = found[start : start + step]
+        part[:] = score(rng.multinomial(count, often / count, size=len(part)) @ rows)
+    low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high), count)
+
+
+def wilson_interval(right: int, count: int, confidence: float = 0.95) -> Interval:
+    """A share, `right` of `count`, and its score interval (Wilson 1927), for where only the share is known.
+
+    Raises `ValueError` if there is no row, or more are right than there are.
+
+    >>> found = wilson_interval(80, 100)
+    >>> found.mean, round(found.low, 3), round(found.high, 3)
+    (0.8, 0.711, 0.867)
+    """
+    from scipy.stats import norm
+
+    if not 0 <= right <= count or not count:
+        raise ValueError(f"`right` must be from 0 to `count`, which must be above 0; got {right} of {count}")
+    _check_settings(confidence, 1)
+    share, z = right / count, float(norm.ppf((1 + confidence) / 2))
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Interval(share, float(max(0.0, middle - half)), float(min(1.0, middle + half)), count)
 
 
 def paired_comparison(

@@ -1,6 +1,6 @@
 """What a classification run leaves when it ends: predictions, figures, report, results, model card."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,29 @@ from rich.console import Console
 from rich.table import Table
 
 from tithe.evaluation import (
+    Emissions,
     PeakMemory,
     Section,
     SplitPredictions,
     class_balance,
+    classification_intervals,
     classification_metrics,
     confused_pairs,
     confusion_matrix,
     environment,
     learning_curve,
     loss_curve,
-    model_card,
     per_class_table,
     pool_map,
     pr_curves,
     reliability_diagram,
     roc_curves,
     run_sections,
-    write_atomic,
     write_predictions,
     write_report,
     write_results,
 )
-from tithe.recipes.classifier import SMALL
-from tithe.recipes.corpus import hub_dataset
+from tithe.recipes.cards import write_run_cards
 
 
 @dataclass
@@ -55,6 +54,9 @@ class ClassificationRun:
         history: `trainer_state.log_history`, where a model was trained.
         selection: what is said of the selection as a whole.
         pool: for the map and the class balance: see `PoolView`.
+        card: what the trainer says of itself (`facts_of`), where a model was trained.
+        emissions: what was tracked, if it was.
+        publish: puts the card of a folder on the hub, where the model is there.
     """
 
     recipe: str
@@ -70,6 +72,9 @@ class ClassificationRun:
     history: Sequence[Mapping[str, Any]] = ()
     selection: Mapping[str, Any] = field(default_factory=dict)
     pool: "PoolView | None" = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+    emissions: Emissions | None = None
+    publish: Callable[[Path], None] | None = None
 
 
 @dataclass
@@ -107,7 +112,7 @@ def write_run(run: ClassificationRun) -> dict[str, Any]:
     figures = [*_split_figures(run, labels), *_training_figures(run), *_pool_figures(run)]
     run.memory.write(run.folder / "memory_usage.json")
     _write_report(run, results, figures, labels)
-    _write_card(run, metrics)
+    _write_card(run, metrics, labels)
     write_results(run.folder / "results.json", results)
     return results
 
@@ -197,26 +202,22 @@ def _summary(run: ClassificationRun, results: Mapping[str, Any]) -> str:
     return f"{score}, trained on {chosen:,} of {pool:,} rows, chosen by {run.selection['strategy']}"
 
 
-def _write_card(run: ClassificationRun, metrics: Mapping[str, Mapping[str, float]]) -> None:
+def _write_card(
+    run: ClassificationRun, metrics: Mapping[str, Mapping[str, float]], labels: Mapping[str, NDArray[np.int64]]
+) -> None:
     if not run.history:
         return
     shown = {
         split: {name: values[name] for name in ("accuracy", "f1_macro", "roc_auc", "ece")}
         for split, values in metrics.items()
     }
-    training = {name: run.args[name] for name in ("num_train_epochs", "learning_rate") if name in run.args}
-    if chosen := run.selection:
-        training |= {"rows trained on": f"{chosen['selected']} of {chosen['pool']}", "chosen by": chosen["strategy"]}
-    base_model, dataset = run.args.get("model_name_or_path"), run.args.get("dataset")
-    card = model_card(
-        name=run.args.get("hub_model_id") or run.folder.resolve().name,
+    write_run_cards(
+        run,
+        run.card,
         metrics=shown,
-        training=training,
-        base_model=None if base_model == SMALL else base_model,
-        dataset=hub_dataset(dataset),
-        tags=["tithe", "data-selection"],
+        intervals={split: classification_intervals(p, labels[split]) for split, p in run.probabilities.items()},
+        summary=_summary(run, {"metrics": metrics}) + ".",
     )
-    write_atomic(run.folder / "README.md", card)
 
 
 def _cost(seconds: Mapping[str, float], training: float) -> str:

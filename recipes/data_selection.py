@@ -15,7 +15,9 @@ if __name__ == "__main__":  # before the libraries below read the environment
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,12 @@ from transformers.utils import logging
 from tithe.evaluation import CLASSIFICATION_METRICS, ClassificationMetrics, PeakMemory, read_results
 from tithe.recipes.arguments import parse_arguments, resolved_arguments
 from tithe.recipes.cache_folder import cache_dir
+from tithe.recipes.cards import facts_of, publish_card
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tokenise
 from tithe.recipes.config_files import over_own_config
 from tithe.recipes.data import ClassificationData, DataArguments, load_classification_data
+from tithe.recipes.emissions_tracking import emissions_tracked
 from tithe.recipes.errors import user_errors
 from tithe.recipes.pool_view import describe_selection, view_pool
 from tithe.recipes.processes import end_processes
@@ -81,11 +85,12 @@ class DataSelectionConfig(RunDefaults, RoundSelectionConfig):
 
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe with the flags `argv`, by default those of the command line."""
-    _run(sys.argv[1:] if argv is None else argv)
+    with ExitStack() as tracked:
+        _run(sys.argv[1:] if argv is None else argv, tracked)
     end_processes()
 
 
-def _run(argv: list[str]) -> None:
+def _run(argv: list[str], tracked: ExitStack) -> None:
     start, memory = time.perf_counter(), PeakMemory()
     with user_errors():
         data_args, model_args, args = parse(argv)
@@ -98,6 +103,7 @@ def _run(argv: list[str]) -> None:
                 print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
                 print_summary(read_results(folder / "results.json"), folder)
             return
+        tracker = tracked.enter_context(emissions_tracked(args.track_emissions, folder))
         with memory.phase("loading"):
             data = _load_data(data_args)
             # Not before: what reproduces the run, and is written down, is where the user said, which may be nowhere.
@@ -116,6 +122,8 @@ def _run(argv: list[str]) -> None:
         return
     trainer.save_state()
     run.timings = _timings(trainer, start, loaded, trained)
+    run.emissions = None if tracker is None else tracker.stop()
+    run.publish = partial(publish_card, args) if args.push_to_hub else None
     args.signal_cache = named
     run.args = resolved_arguments(data_args, model_args, args)
     results = write_run(run)
@@ -200,6 +208,7 @@ def _evaluate(
         history=trainer.state.log_history,
         selection=describe_selection(trainer, view) if view else {},
         pool=view,
+        card=facts_of(trainer),
     )
 
 

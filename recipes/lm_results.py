@@ -9,14 +9,11 @@ from rich.console import Console
 from tithe.evaluation import (
     Section,
     environment,
-    model_card,
     run_sections,
-    write_atomic,
     write_report,
     write_results,
 )
-from tithe.recipes.corpus import hub_dataset
-from tithe.recipes.language_model import SMALL
+from tithe.recipes.cards import write_run_cards
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
@@ -113,18 +110,18 @@ def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
 
 
 def _write_card(run: StagedRun, last: StageResult) -> None:
-    base = run.args.get("teacher_checkpoint") or run.args.get("model_name_or_path")
-    card = model_card(
-        name=run.args.get("hub_model_id") or run.folder.resolve().name,
+    # given by a hub id, the teacher is what the student was made from
+    base = {"base_model": run.args["teacher_checkpoint"]} if run.args.get("teacher_checkpoint") else {}
+    write_run_cards(
+        run,
+        last.card,
         metrics={split: {k: v for k, v in values.items() if k != "loss"} for split, values in last.metrics.items()},
-        task="text-generation",
+        intervals={"test": last.notes["intervals"]} if "intervals" in last.notes else {},
         summary=_summary(run.stages, last) + ".",
-        training={"epochs": last.notes.get("epochs"), "learning rate": last.notes.get("learning_rate")},
-        base_model=None if base == SMALL else base,
-        dataset=hub_dataset(run.args.get("dataset")),
-        tags=["tithe", "distillation"],
+        model=Path(last.folder),
+        sections=[Section("Models", _EXPLANATION, table=_readable(model_rows(run.stages)))],
+        **base,
     )
-    write_atomic(run.folder / "README.md", card)
 
 
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:

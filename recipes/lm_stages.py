@@ -6,7 +6,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq
 
-from tithe.evaluation import PeakMemory
+from tithe.evaluation import PeakMemory, language_intervals
 from tithe.models import build_student
 from tithe.recipes.distillation_stages import DistillationStages
 from tithe.recipes.language_data import LanguageArguments, LanguageData, packed
@@ -18,7 +18,7 @@ from tithe.recipes.language_model import (
     token_sums,
 )
 from tithe.recipes.splits import SPLITS
-from tithe.recipes.stages import StageResult
+from tithe.recipes.stages import Rows, StageResult
 
 
 class LanguageStages(DistillationStages):
@@ -87,3 +87,7 @@ class LanguageStages(DistillationStages):
     def _untrained(self, trainer: Any, name: str) -> dict[str, Any]:
         before = trainer.evaluate(self.rows["test"], metric_key_prefix="untrained")
         return {"perplexity untrained": before["untrained_perplexity"]}
+
+    def _trained(self, trainer: Any, rows: Rows, folder: Path) -> dict[str, Any]:
+        sums = trainer.predict(rows["test"]).predictions
+        return super()._trained(trainer, rows, folder) | {"intervals": language_intervals(sums, self.args.seed)}

@@ -11,21 +11,19 @@ from rich.console import Console
 from tithe.evaluation import (
     Section,
     SplitPredictions,
+    classification_intervals,
     environment,
     expected_calibration_error,
     label_curves,
     labels_to_reach,
-    model_card,
     reliability_diagram,
     run_sections,
-    write_atomic,
     write_json_lines,
     write_predictions,
     write_report,
     write_results,
 )
-from tithe.recipes.classifier import SMALL
-from tithe.recipes.corpus import hub_dataset
+from tithe.recipes.cards import write_run_cards
 from tithe.recipes.loop_records import PROBABILITIES_NAME
 from tithe.recipes.loop_stages import CONTROL
 from tithe.recipes.stage_results import print_models, print_table, stage_figures
@@ -77,7 +75,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
     sections = _sections(run, results, asked, kept)
     title = f"expert_loop: {run.data.name}"
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(results, main))
-    _write_card(run, results, main)
+    _write_card(run, results, main, kept[main.name])
     write_results(run.folder / "results.json", results)
     return results
 
@@ -277,20 +275,23 @@ def _summary(results: Mapping[str, Any], main: StageResult) -> str:
     return text
 
 
-def _write_card(run: StagedRun, results: Mapping[str, Any], main: StageResult) -> None:
-    base = run.args.get("model_name_or_path")
-    dataset = run.args.get("dataset")
-    card = model_card(
-        name=run.args.get("hub_model_id") or run.folder.resolve().name,
+def _write_card(
+    run: StagedRun, results: Mapping[str, Any], main: StageResult, kept: Mapping[str, NDArray[Any]]
+) -> None:
+    sections = [Section("Models", _EXPLANATION, table=_readable(results["models"]))]
+    if results["label_cost"]:
+        sections.append(Section("Label cost", _COST, table=_readable_cost(results["label_cost"])))
+    write_run_cards(
+        run,
+        main.card,
         metrics=main.metrics,
-        task="text-classification",
+        intervals={
+            split: classification_intervals(kept[split], _labels(run, split)) for split in ("validation", "test")
+        },
         summary=_summary(results, main) + ".",
-        training={"epochs": main.notes.get("epochs"), "learning rate": main.notes.get("learning_rate")},
-        base_model=None if base == SMALL else base,
-        dataset=hub_dataset(dataset),
-        tags=["tithe", "active-learning", "distillation"],
+        model=Path(main.folder),
+        sections=sections,
     )
-    write_atomic(run.folder / "README.md", card)
 
 
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:

@@ -17,22 +17,21 @@ from tithe.evaluation import (
     atomic_path,
     confusion_matrix,
     entity_errors,
+    entity_intervals,
     entity_page,
     entity_table,
     environment,
-    model_card,
     run_sections,
     token_ids,
-    write_atomic,
     write_report,
     write_results,
 )
 from tithe.models import loaded_whole
-from tithe.recipes.corpus import hub_dataset
+from tithe.recipes.cards import write_run_cards
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
-from tithe.recipes.tagger import SMALL, encode
+from tithe.recipes.tagger import encode
 
 
 Tags = list[list[str]]
@@ -69,7 +68,7 @@ def write_run(run: StagedRun) -> dict[str, Any]:
     sections = [models, *run_sections(results, figures=figures, extra=extra)]
     title = f"distill_ner: {run.data.name}"
     write_report(run.folder / "report.html", title=title, sections=sections, summary=_summary(run.stages, last))
-    _write_card(run, last)
+    _write_card(run, last, predicted, wanted)
     write_results(run.folder / "results.json", results)
     return results
 
@@ -175,19 +174,16 @@ def _summary(stages: Sequence[StageResult], last: StageResult) -> str:
     )
 
 
-def _write_card(run: StagedRun, last: StageResult) -> None:
-    base = run.args.get("model_name_or_path")
-    card = model_card(
-        name=run.args.get("hub_model_id") or run.folder.resolve().name,
+def _write_card(run: StagedRun, last: StageResult, predicted: Tags, wanted: Tags) -> None:
+    write_run_cards(
+        run,
+        last.card,
         metrics={split: {k: v for k, v in values.items() if k != "loss"} for split, values in last.metrics.items()},
-        task="token-classification",
+        intervals={"test": entity_intervals(predicted, wanted)},
         summary=_summary(run.stages, last) + ".",
-        training={"epochs": last.notes.get("epochs"), "learning rate": last.notes.get("learning_rate")},
-        base_model=None if base == SMALL else base,
-        dataset=hub_dataset(run.args.get("dataset")),
-        tags=["tithe", "distillation"],
+        model=Path(last.folder),
+        sections=[Section("Models", _EXPLANATION, table=_readable(model_rows(run.stages)))],
     )
-    write_atomic(run.folder / "README.md", card)
 
 
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:

@@ -8,18 +8,16 @@ from rich.console import Console
 
 from tithe.evaluation import (
     GENERATION_METRICS,
+    LANGUAGES,
     Section,
     environment,
     metric_signatures,
-    model_card,
     run_sections,
-    write_atomic,
     write_report,
     write_results,
 )
-from tithe.recipes.corpus import hub_dataset
-from tithe.recipes.prompt_stages import ADAPTED, SETTINGS, read_samples, references_of
-from tithe.recipes.seq2seq_model import SMALL
+from tithe.recipes.cards import write_run_cards
+from tithe.recipes.prompt_stages import ADAPTED, BASE, SETTINGS, read_samples, references_of
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
@@ -102,18 +100,21 @@ def _summary(results: Mapping[str, Any]) -> str:
 
 
 def _write_card(run: StagedRun, results: Mapping[str, Any], adapted: StageResult) -> None:
-    base = run.args.get("model_name_or_path")
-    card = model_card(
-        name=run.args.get("hub_model_id") or run.folder.resolve().name,
-        metrics={split: dict(values) for split, values in results["metrics"].items()},
-        task="text2text-generation",
+    write_run_cards(
+        run,
+        adapted.card,
+        metrics=results["metrics"],
+        intervals=adapted.notes["intervals"],
         summary=_summary(results) + ".",
-        training={"epochs": adapted.notes.get("epochs"), "learning rate": adapted.notes.get("learning_rate")},
-        base_model=None if base == SMALL else base,
-        dataset=hub_dataset(run.args.get("dataset")),
-        tags=["tithe", "lora", "prompt-tuning"],
+        model=Path(adapted.folder),
+        base=BASE if len(run.stages) > 1 else None,
+        language=_code(run.args.get("language")),
     )
-    write_atomic(run.folder / "README.md", card)
+
+
+def _code(language: str | None) -> str | None:
+    """ISO 639-1, of a code or a name."""
+    return next((code for code, name in LANGUAGES.items() if language in (code, name)), None)
 
 
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:

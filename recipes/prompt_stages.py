@@ -7,7 +7,7 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 
-from tithe.evaluation import PeakMemory, generation_metrics, write_json_lines
+from tithe.evaluation import PeakMemory, generation_intervals, generation_metrics, write_json_lines
 from tithe.models import export_peft, export_plain, generate_predictions, input_positions
 from tithe.recipes.caching import built_once
 from tithe.recipes.instruction_data import InstructionArguments, InstructionData
@@ -117,25 +117,34 @@ class PromptStages(StageRunner):
             return {}
         # The prompt alone would change what the base writes: the untrained model is the base.
         with trainer.model.disable_adapter():
-            scores = self._scored(trainer, "test", Path(trainer.args.output_dir) / "untrained.jsonl")
+            texts = self._texts(trainer, "test", Path(trainer.args.output_dir) / "untrained.jsonl")
+        scores = self._scored("test", texts)
         return {f"{metric} untrained": score for metric, score in scores.items()}
 
     def _trained(self, trainer: Any, rows: Rows, folder: Path) -> dict[str, Any]:
         if folder.name != ADAPTED:
             return {}
-        scores = {
-            split: self._scored(trainer, split, folder / PREDICTIONS_NAME.format(split=split))
+        texts = {
+            split: self._texts(trainer, split, folder / PREDICTIONS_NAME.format(split=split))
             for split in ("validation", "test")
         }
+        scores = {split: self._scored(split, written) for split, written in texts.items()}
+        references = references_of(self.data.test)
+        bounds = generation_intervals(texts["test"], references, language=self.data_args.language, seed=self.args.seed)
         trainable, parameters = trainer.model.get_nb_trainable_parameters()
         self._write_samples(trainer, folder)
         self._export(trainer)
-        return {"generation": scores, "trainable": trainable, "parameters": parameters}
+        notes = {"trainable": trainable, "parameters": parameters}
+        return {"generation": scores, "intervals": {"test": bounds}, **notes}
 
-    def _scored(self, trainer: Any, split: str, path: Path) -> dict[str, float]:
-        rows = getattr(self.data, split)
-        texts = self._generated(trainer, rows["source"][:], path, num_beams=self.args.generation_num_beams or 1)
-        return generation_metrics(texts, references_of(rows), language=self.data_args.language)
+    def _texts(self, trainer: Any, split: str, path: Path) -> list[str]:
+        """What the model writes for a split, kept in `path`."""
+        sources = getattr(self.data, split)["source"][:]
+        return self._generated(trainer, sources, path, num_beams=self.args.generation_num_beams or 1)
+
+    def _scored(self, split: str, texts: list[str]) -> dict[str, float]:
+        references = references_of(getattr(self.data, split))
+        return generation_metrics(texts, references, language=self.data_args.language)
 
     def _generated(self, trainer: Any, sources: list[str], path: Path | None, **options: Any) -> list[str]:
         # All processes generate all texts, in step: under ZeRO-3 each needs the others' weights.

@@ -12,16 +12,15 @@ from tithe.evaluation import (
     Section,
     environment,
     memory_over_time,
-    model_card,
+    public_name,
     run_sections,
     write_atomic,
     write_report,
     write_results,
 )
-from tithe.recipes.corpus import hub_dataset
-from tithe.recipes.qa_model import SMALL
+from tithe.recipes.cards import write_run_cards
 from tithe.recipes.qa_prompts import MODES
-from tithe.recipes.qa_stages import ANSWERS_NAME, TUNED, read_predictions
+from tithe.recipes.qa_stages import ANSWERS_NAME, BASE, TUNED, read_predictions
 from tithe.recipes.stage_results import print_models, stage_figures
 from tithe.recipes.staged_run import StagedRun
 from tithe.recipes.stages import StageResult
@@ -135,19 +134,22 @@ def _summary(results: Mapping[str, Any]) -> str:
 
 
 def _write_card(run: StagedRun, results: Mapping[str, Any]) -> None:
-    base = run.args.get("model_name_or_path")
-    training = next((stage.notes for stage in run.stages if stage.name == "tuned"), {})
-    card = model_card(
-        name=run.args.get("hub_model_id") or run.folder.resolve().name,
+    trained = [stage for stage in run.stages if stage.name in (TUNED, BASE)]
+    found: dict[str, Any] = {}
+    if trained:
+        facts, found["model"] = trained[-1].card, Path(trained[-1].folder)
+        found["base"] = BASE if len(trained) > 1 else None
+    else:  # nothing was trained: it is the model that was named
+        facts, found["location"] = {"task": "text-generation"}, public_name(run.args.get("model_name_or_path"))
+    found["tags"] = [tag for tag in facts.get("tags", ()) if tag != "generated_from_trainer"] + ["question-answering"]
+    write_run_cards(
+        run,
+        facts,
         metrics={mode: {name: scores[name] for name in ANSWER_METRICS} for mode, scores in results["metrics"].items()},
-        task="question-answering",
+        intervals=results["intervals"],
         summary=_summary(results) + ".",
-        training={name: training[name] for name in ("epochs", "learning_rate") if name in training},
-        base_model=None if base == SMALL else base,
-        dataset=hub_dataset(run.args.get("dataset")),
-        tags=["tithe", "question-answering"],
+        **found,
     )
-    write_atomic(run.folder / "README.md", card)
 
 
 def print_summary(results: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:

@@ -33,6 +33,22 @@ class RunDefaults:
         metadata={"help": "Where to log: `tensorboard`, `clearml`, `wandb`, several of them, or `none`."},
     )
 
+    # The model card
+    model_license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the model, for its card: an identifier of the hub such as `apache-2.0`, or the name "
+            "of another one, whose text then belongs into a file LICENSE. Default: the card asks for it."
+        },
+    )
+    track_emissions: str | None = field(
+        default=None,
+        metadata={
+            "help": "Estimate energy and CO₂ of the run by CodeCarbon (`tithe[carbon]`), offline, for the card: the "
+            "ISO 3166-1 alpha-3 code of the country whose electricity it is, such as DEU."
+        },
+    )
+
     def __post_init__(self) -> None:
         trackers(self.report_to)  # each is there: a long run must not find out at its end
         super().__post_init__()  # type: ignore[misc]

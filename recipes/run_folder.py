@@ -13,13 +13,13 @@ from tithe.trainers.checkpoints import remove_checkpoint
 
 
 # What may differ between two starts of one run; its folder may have been moved, or be named from elsewhere.
-_IMMATERIAL = {"output_dir", "overwrite", "disable_tqdm", "resume_from_checkpoint", "log_level"}
+_IMMATERIAL = {"output_dir", "overwrite", "disable_tqdm", "resume_from_checkpoint", "log_level", "track_emissions"}
 _CHECKPOINTS = "checkpoint-*"
 # What a run has to show for itself once it has begun to train.
 _PRODUCED = ("results.json", "rounds.jsonl", _CHECKPOINTS)
 _FILES = (
     *("results.json", "rounds.jsonl", "ledger.safetensors", "trainer_state.json", "report.html", "report.json"),
-    *("README.md", "predictions.parquet", "memory_usage.json", "model.safetensors", "config.json"),
+    *("README.md", "predictions.parquet", "memory_usage.json", "emissions.json", "model.safetensors", "config.json"),
 )
 _FOLDERS = ("figures", "initial_model", "runs")
 

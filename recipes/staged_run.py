@@ -3,7 +3,9 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from tithe.evaluation import MemoryTimeline, PeakMemory, read_results
+from tithe.evaluation import Emissions, MemoryTimeline, PeakMemory, read_results
 from tithe.recipes.arguments import resolved_arguments
+from tithe.recipes.cards import publish_card
 from tithe.recipes.corpus import CORPUS_NAME
+from tithe.recipes.emissions_tracking import emissions_tracked
 from tithe.recipes.errors import user_errors
 from tithe.recipes.processes import end_processes
 from tithe.recipes.run_folder import open_run
@@ -24,7 +28,11 @@ from tithe.recipes.tracking import log_run, name_run
 
 @dataclass
 class StagedRun:
-    """All that the files of a run are made of; `rows` are as its models take them, `timeline` samples of memory."""
+    """All that the files of a run are made of.
+
+    `rows` are as its models take them, `timeline` samples of memory; `publish` puts the card of a folder on the hub,
+    where the models are there.
+    """
 
     folder: Path
     data: Any
@@ -34,6 +42,8 @@ class StagedRun:
     timeline: Sequence[Mapping[str, Any]]
     args: Mapping[str, Any]
     timings: Mapping[str, float]
+    emissions: Emissions | None = None
+    publish: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,15 +89,18 @@ def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: Me
                 print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
                 recipe.show(read_results(folder / "results.json"), folder)
             return
-        logging.set_verbosity(args.get_process_log_level())
-        warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
-        logging.disable_progress_bar()
-        with memory.phase("loading"):
-            with PartialState().main_process_first():  # the others find what the first one cached
-                data = recipe.load(data_args)
-            stages = recipe.stages(data, data_args, model_args, args, memory)
-    with user_errors(FloatingPointError):
-        done = stages.run()
+    with ExitStack() as tracked:
+        with user_errors():
+            tracker = tracked.enter_context(emissions_tracked(args.track_emissions, folder))
+            logging.set_verbosity(args.get_process_log_level())
+            warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU
+            logging.disable_progress_bar()
+            with memory.phase("loading"):
+                with PartialState().main_process_first():  # the others find what the first one cached
+                    data = recipe.load(data_args)
+                stages = recipe.stages(data, data_args, model_args, args, memory)
+        with user_errors(FloatingPointError):
+            done = stages.run()
     if not PartialState().is_main_process:
         return
     run = StagedRun(
@@ -99,6 +112,8 @@ def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: Me
         timeline=timeline.stop(),
         args=resolved_arguments(data_args, model_args, args),
         timings={"total": time.perf_counter() - start, **{stage.name: stage.seconds for stage in done}},
+        emissions=None if tracker is None else tracker.stop(),
+        publish=partial(publish_card, args) if args.push_to_hub else None,
     )
     results = recipe.write(run)
     log_run(args.report_to, folder, results)

@@ -5,7 +5,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_pt_utils import get_model_param_count
 
 from tithe.evaluation import PeakMemory, inference_speed, write_atomic
+from tithe.recipes.cards import facts_of
 from tithe.recipes.processes import renew_deepspeed
 from tithe.trainers import last_finished_checkpoint
 
@@ -38,6 +39,7 @@ class StageResult:
         speed: as `inference_speed` gives it, on test.
         history: what was logged while it was trained.
         notes: what else there is to say of it.
+        card: what its model's card says of how it was trained, as `facts_of` gives it; empty where it was not.
     """
 
     name: str
@@ -49,6 +51,7 @@ class StageResult:
     speed: dict[str, float]
     history: list[dict[str, Any]]
     notes: dict[str, Any]
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 class StageRunner(ABC):
@@ -116,7 +119,8 @@ class StageRunner(ABC):
         notes |= untrained | self._trained(trainer, rows, folder)
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         speed = self._speed(model, rows[held_out[-1]], trainer.data_collator)
-        return self._result(name, folder, model, metrics, speed, seconds, trainer.state.log_history, notes)
+        history = trainer.state.log_history
+        return self._result(name, folder, model, metrics, speed, seconds, history, notes, facts_of(trainer))
 
     def _result(
         self,
@@ -128,6 +132,7 @@ class StageRunner(ABC):
         seconds: float,
         history: list[dict[str, Any]],
         notes: dict[str, Any],
+        card: dict[str, Any] | None = None,
     ) -> StageResult:
         return StageResult(
             name=name.replace("_", " "),
@@ -139,6 +144,7 @@ class StageRunner(ABC):
             speed=speed,
             history=history,
             notes=notes,
+            card=card or {},
         )
 
     @staticmethod

@@ -13,6 +13,7 @@ from .distillation_losses import (
     top_k_of,
     top_k_soft_loss,
 )
+from .emissions import TrackEmissions
 from .exchange import shared_by_all
 from .expert_loop import ExpertLoopConfig, ExpertLoopTrainer
 from .file_oracle import FileOracle
@@ -67,6 +68,7 @@ __all__ = [
     "TeacherEnsemble",
     "TeacherRows",
     "TopK",
+    "TrackEmissions",
     "Tuning",
     "align_labels_with_tokens",
     "attention_loss",

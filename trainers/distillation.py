@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
+from ..evaluation import Section
+from .card_sections import described, teachers_section
 from .distillation_losses import Average
 from .reliable import ReliableTrainer
 from .row_numbers import ROWS, KeepsRowNumbers, NumberedRows
@@ -184,6 +186,7 @@ class DistillationTrainer(ReliableTrainer):
             raise TypeError(f"`args` must be a `DistillationConfig`, got `{type(args).__name__}`")
         listed = as_teachers(teachers, args.teacher_weights)
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
+        self.teachers_described = [described(teacher) for teacher in listed]  # they themselves may go
         self._parts: dict[str, Tensor] = {}
         self._teaching = Teaching(self, listed) if listed else None
 
@@ -219,6 +222,15 @@ class DistillationTrainer(ReliableTrainer):
         super()._write_to_checkpoint(folder)
         if self._teaching is not None and self._teaching.inner is not None:
             self._teaching.inner.save(folder)
+
+    # The card
+
+    def card_sections(self) -> list[Section]:
+        """As the parent's, with the teachers."""
+        return [*super().card_sections(), *teachers_section(self)]
+
+    def card_tags(self) -> list[str]:
+        return [*super().card_tags(), *(["distillation"] if self.teachers_described else [])]
 
     # The data
 

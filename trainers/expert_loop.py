@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..evaluation import write_atomic
+from ..evaluation import Section, write_atomic
 from ..models import plain_model
 from ..selection import get_strategy
 from .answer_book import AnswerBook
+from .card_sections import SELECTION, loop_section
 from .checkpoints import is_finished
 from .choosing import Choice
 from .distillation import DistillationConfig, DistillationTrainer
@@ -389,6 +390,15 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         if self.is_in_train and any(name.startswith(("eval_", "test_")) for name in logs):
             logs |= {"iteration": self.iteration, "labels": len(self.answers.labelled)}
         super().log(logs, start_time)
+
+    # The card
+
+    def card_sections(self) -> list[Section]:
+        """As the parents', with what was asked for in place of what was selected."""
+        return [part for part in super().card_sections() if part.title != SELECTION] + loop_section(self)
+
+    def card_tags(self) -> list[str]:
+        return [*(tag for tag in super().card_tags() if tag != "data-selection"), "active-learning"]
 
     # Checkpoints
 

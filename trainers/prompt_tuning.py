@@ -11,7 +11,9 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
+from ..evaluation import Section
 from ..models import add_lora_and_prompt, input_positions, plain_model, virtual_tokens_of
+from .card_sections import adapters_section
 from .reliable import ReliableTrainer
 
 
@@ -182,6 +184,14 @@ class PTSeq2SeqTrainer(ReliableTrainer, Seq2SeqTrainer):
             return self._adapted(model_init(*given))
 
         return adapted
+
+    def card_sections(self) -> list[Section]:
+        """As the parent's, with what was added to the model."""
+        return [*super().card_sections(), *adapters_section(self)]
+
+    def card_tags(self) -> list[str]:
+        added = {"lora": self.args.lora_rank, "prompt-tuning": self.args.virtual_tokens}
+        return [*super().card_tags(), *(name for name, size in added.items() if size)]
 
     def _check(self) -> None:
         config: Any = plain_model(self.model).config

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import HPSearchBackend, has_length
 
+from .cards import CardTrainer
 from .checkpoints import (
     is_finished,
     last_finished_checkpoint,
@@ -26,10 +27,10 @@ from .trackers import Pictures, set_up_trackers
 from .unpickled import keep_token_unpickled
 
 
-class ReliableTrainer(Trainer):
+class ReliableTrainer(CardTrainer):
     """A `Trainer` that can be killed at any moment, and that computes what it says.
 
-    It differs from its parent in ten points:
+    Beside the card of its parent (`tithe.trainers.cards`) it differs from `Trainer` in these points:
 
     - A checkpoint is complete or is not one (`tithe.trainers.checkpoints`). Resuming takes the last complete one, an
       incomplete one named explicitly is refused, and old ones are deleted only once the new one is complete.

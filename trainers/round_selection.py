@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
+from ..evaluation import Section
 from ..models import parameter_groups, read_shard, read_signals
 from ..selection import All, Strategy, get_strategy
+from .card_sections import selection_section
 from .choosing import Choice, Chooser, describe, evenness, statistics
 from .ledger import Ledger
 from .pool_data import PoolData
@@ -422,6 +424,15 @@ class RoundSelectionTrainer(ReliableTrainer):
     def _write_to_checkpoint(self, folder: Path) -> None:
         super()._write_to_checkpoint(folder)
         self.ledger.save(folder)
+
+    # The card
+
+    def card_sections(self) -> list[Section]:
+        """As the parent's, with what each round chose."""
+        return [*super().card_sections(), *selection_section(self)]
+
+    def card_tags(self) -> list[str]:
+        return [*super().card_tags(), "data-selection"]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         rate, chosen = self.args.head_learning_rate, self.optimizer_cls_and_kwargs

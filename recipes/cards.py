@@ -1,0 +1,136 @@
+"""The model cards of recipes: what a trainer says of itself, with the run's data, scores, intervals and costs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tithe.evaluation import (
+    CARD_NAME,
+    Section,
+    known_license,
+    model_card,
+    to_plain,
+    write_atomic,
+)
+from tithe.recipes.corpus import CORPUS_NAME, hub_dataset
+
+
+_KEPT = ("task", "sections", "training", "compute", "usage", "library", "relation", "base_model", "tags")
+_TABLES = ("title", "text", "facts", "table")
+_SMALL = "small"  # what recipes call a model that they build themselves
+_HARVESTED = "Docstrings of the Python packages that were installed where this was run, harvested there."
+
+
+def facts_of(trainer: Any) -> dict[str, Any]:
+    """What the card of a trainer's model says, but for its scores, as JSON can hold it."""
+    found = {name: value for name, value in trainer.card_facts().items() if name in _KEPT}
+    found["sections"] = [{name: getattr(part, name) for name in _TABLES} for part in found["sections"]]
+    return to_plain(found)
+
+
+def publish_card(args: Any, folder: Path) -> None:
+    """Put the card in `folder` in the place of the one that was pushed with the model of `folder`."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=args.hub_token)
+    name = args.hub_model_id or folder.absolute().name
+    repository = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
+    api.upload_file(
+        path_or_fileobj=str(folder / CARD_NAME),
+        path_in_repo=CARD_NAME,
+        repo_id=repository,
+        revision=args.hub_revision,
+        commit_message="Model card of the run",
+    )
+
+
+def write_run_cards(
+    run: Any,
+    facts: Mapping[str, Any],
+    *,
+    metrics: Mapping[str, Mapping[str, float | None]],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]],
+    summary: str,
+    model: Path | None = None,
+    base: str | None = None,
+    sections: Sequence[Section] = (),
+    **changes: Any,
+) -> None:
+    """Write the card of `run` into its folder and, where its model lies in one of its own, into that one, too.
+
+    Args:
+        run: has `folder`, `data`, `args`, `timings`, `emissions` and `publish`, as a `StagedRun` has.
+        facts: what `facts_of` gave of the trainer of its model.
+        model: the folder of that model; None: it lies in that of the run.
+        base: a folder beside it that adapters lie on, in place of what `facts` say.
+        sections: what the recipe has to say besides.
+        changes: further arguments of `model_card`, which win over `facts`.
+    """
+    model = run.folder if model is None else model
+    places = {folder: _seen_from(folder, model) for folder in dict.fromkeys((run.folder, model))}
+    for folder, location in places.items():
+        usage = dict(facts.get("usage", {}))
+        if base is not None and "base" in usage:
+            usage["base"] = _seen_from(folder, model.parent / base)
+        on_hub = run.args.get("hub_model_id")
+        named = {
+            **facts,
+            "name": on_hub or folder.resolve().name,
+            "location": on_hub or location,
+            "usage": {**usage, "on_hub": on_hub is not None},
+            "base_model": _started(run.args),
+            "dataset": hub_dataset(run.args.get("dataset")),
+            "tags": [tag for tag in facts.get("tags", ()) if tag != "generated_from_trainer"],
+            "license": run.args.get("model_license"),
+            "licenses": _licenses(run.args),
+            "compute": dict(facts.get("compute", {})) | _times(run.timings),
+            "emissions": run.emissions,
+            **changes,
+        }
+        own = [Section(**part) for part in facts.get("sections", ()) if part["title"] != "Data"]
+        card = model_card(
+            **named,
+            metrics=metrics,
+            intervals=intervals,
+            summary=summary,
+            sections=[_data_section(run), *sections, *own],
+        )
+        write_atomic(folder / CARD_NAME, card)
+    if run.publish is not None:
+        run.publish(model)
+
+
+def _seen_from(folder: Path, model: Path) -> str:
+    """What a model is called where `folder` is called by its name: from the folder that holds it."""
+    folder, model = folder.resolve(), model.resolve()
+    inside = model.relative_to(folder.parent) if model.is_relative_to(folder.parent) else Path(model.name)
+    return inside.as_posix()
+
+
+def _data_section(run: Any) -> Section:
+    data = run.data if isinstance(run.data, Mapping) else {"name": run.data.name, "fingerprint": run.data.fingerprint}
+    report = run.data if isinstance(run.data, Mapping) else run.data.report
+    rows = report.get("rows")
+    counts = {f"rows of {split}": count for split, count in rows.items()} if isinstance(rows, Mapping) else {}
+    facts = {"data set": data["name"], "fingerprint": data["fingerprint"], **counts}
+    return Section("Data", _HARVESTED if data["name"] == CORPUS_NAME else "", facts)
+
+
+def _times(timings: Mapping[str, Any]) -> dict[str, str]:
+    return {f"{name} of the run": f"{seconds:,.1f} s" for name, seconds in timings.items()}
+
+
+def _licenses(args: Mapping[str, Any]) -> dict[str, str | None]:
+    """Of the base model and the data, where there are such and their cards lie here."""
+    found = {}
+    if started := _started(args):
+        found["base model"] = known_license(started)
+    if dataset := hub_dataset(args.get("dataset")):
+        found["data"] = known_license(dataset, "dataset")
+    return found
+
+
+def _started(args: Mapping[str, Any]) -> str | None:
+    """The model that training began with, unless the recipe built it."""
+    name = args.get("model_name_or_path")
+    return None if name == _SMALL else name
