@@ -10,7 +10,7 @@ import tithe.evaluation
 MODULES = sorted(module.name for module in pkgutil.iter_modules(tithe.evaluation.__path__))
 WITH_EXAMPLES = {"comparison", "entities", "entity_errors", "files", "generation_metrics", "label_curves", "memory"}
 WITH_EXAMPLES |= {"memory_timeline", "metrics", "model_card", "answer_metrics", "intervals", "refusals", "simpleqa"}
-WITH_EXAMPLES |= {"masking", "memory_limits", "retrieval_metrics"}
+WITH_EXAMPLES |= {"masking", "memory_limits", "retrieval_metrics", "card_metadata", "card_usage", "score_intervals"}
 
 
 @pytest.mark.parametrize("name", MODULES)
