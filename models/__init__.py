@@ -5,6 +5,7 @@ from .answering import generate_answers
 from .bm25 import BM25Retriever
 from .classification import freeze, parameter_groups, set_head_dropout
 from .dense_retrieval import DenseRetriever
+from .extras import import_extra, require_extra
 from .factorized import (
     FactorizedEmbedding,
     FactorizedHead,
@@ -75,6 +76,7 @@ __all__ = [
     "generate_predictions",
     "guard_4bit",
     "head_parameters",
+    "import_extra",
     "indexed",
     "input_positions",
     "load_lora_and_prompt",
@@ -92,6 +94,7 @@ __all__ = [
     "read_language_scores",
     "read_shard",
     "read_signals",
+    "require_extra",
     "rng_neutral",
     "set_head_dropout",
     "take_rows",

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from .extras import import_extra, require_extra
 from .index_folders import check_description, describe, whole_folder
-from .retrieval import Hits, Passage, as_passages, check_search, import_extra, top_rows
+from .retrieval import Hits, Passage, as_passages, check_search, top_rows
 
 
 _WORD = re.compile(r"\w+")
@@ -76,6 +77,7 @@ class BM25Retriever:
                 raise ValueError(f"`{name}` must be from 0 to {most}, got {value}")
         if isinstance(self.title_weight, bool) or not isinstance(self.title_weight, int) or self.title_weight < 0:
             raise ValueError(f"`title_weight` must be a whole number from 0, got {self.title_weight!r}")
+        require_extra("bm25s", "retrieval", type(self).__name__)  # before all passages are read
         self._words = _Words(self.language, self.stopwords)
 
     @property
@@ -154,7 +156,7 @@ class _Words:
         self.language = None if language is None else _CODES.get(language.lower(), language.lower())
         self._stemmer = None
         if self.language is not None:
-            stemmer = import_extra("Stemmer")
+            stemmer = import_extra("Stemmer", "retrieval", f"stemming {self.language}")
             if self.language not in stemmer.algorithms():
                 known = ", ".join(stemmer.algorithms())
                 raise ValueError(f"`language` must be None or one of {known}; got {language!r}")
@@ -192,6 +194,6 @@ def _stopwords(language: str | None) -> Collection[str]:
 
 
 def _bm25s() -> Any:
-    module = import_extra("bm25s")
+    module = import_extra("bm25s", "retrieval", "BM25Retriever")
     logging.getLogger("bm25s").setLevel(logging.NOTSET)  # it sets its own to DEBUG, whatever the program wants
     return module

@@ -9,8 +9,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from .dense_search import ExactSearch, FaissSearch
+from .extras import require_extra
 from .index_folders import check_description, describe, whole_folder
-from .retrieval import Hits, Passage, as_passages, check_search, import_extra
+from .retrieval import Hits, Passage, as_passages, check_search
 from .sentence_encoder import SentenceEncoder
 
 
@@ -108,7 +109,8 @@ class DenseRetriever:
 
     def _check(self, passages: int) -> None:
         if passages > self.exact_up_to:
-            import_extra("faiss")  # before hours of encoding
+            # Before hours of encoding
+            require_extra("faiss", "retrieval", f"a search of more than {self.exact_up_to} passages (`exact_up_to`)")
 
     def _searcher(self, embeddings: np.ndarray, saved: Path | None = None) -> ExactSearch | FaissSearch:
         if len(embeddings) > self.exact_up_to:

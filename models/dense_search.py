@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .retrieval import Hits, import_extra
+from .extras import import_extra
+from .retrieval import Hits
 
 
 _ROWS, _QUERIES, _GROUP = 2**17, 256, 16  # a block of scores takes 64 MiB
@@ -159,7 +160,7 @@ class FaissSearch:
 
     def __init__(self, embeddings: Floats, kind: str, path: Path | None = None, progress: bool = False) -> None:
         self._embeddings = embeddings
-        self._faiss = import_extra("faiss")
+        self._faiss = import_extra("faiss", "retrieval", "an approximate search")
         self._index = _build(self._faiss, embeddings, kind, progress) if path is None else self._read(path)
         self._scan: ExactSearch | None = None
 

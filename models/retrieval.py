@@ -3,7 +3,6 @@
 One's own is a class with the members of `Retriever`: tests/models/test_retrieval.py has one in 20 lines.
 """
 
-import importlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,11 +148,3 @@ def top_rows(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     above = np.flatnonzero(scores > least)
     best = above[np.argsort(-scores[above], kind="stable")][:k]
     return np.concatenate([best, np.flatnonzero(scores == least)[: k - len(best)]])
-
-
-def import_extra(module: str) -> Any:
-    """A package of the extra `retrieval`; an `ImportError` that says how to install it where it is missing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f'{module} is not installed: pip install "tithe[retrieval]"') from error

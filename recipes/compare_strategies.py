@@ -124,6 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     with ExitStack() as held:
         with user_errors():
             data_args, model_args, args = parse(sys.argv[1:] if argv is None else argv)
+            args.check_extras()
             folder = _claim(Path(str(args.output_dir)))
             lock = held.enter_context(locked(folder))
             settings = _settings(args, data_args, model_args)

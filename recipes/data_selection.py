@@ -103,6 +103,7 @@ def _run(argv: list[str], tracked: ExitStack) -> None:
                 print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
                 print_summary(read_results(folder / "results.json"), folder)
             return
+        args.check_extras()
         tracker = tracked.enter_context(emissions_tracked(args.track_emissions, folder))
         with memory.phase("loading"):
             data = _load_data(data_args)

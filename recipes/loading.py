@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import is_bitsandbytes_available
 
-from tithe.models import loaded_whole, one_line_errors
+from tithe.models import loaded_whole, one_line_errors, require_extra
 
 
 @dataclass
@@ -26,6 +25,11 @@ class QuantisedArguments:
     def quantised(self) -> bool:
         """Whether the base is held in 8 or 4 bits."""
         return self.load_in_8bit or self.load_in_4bit
+
+    def check_extras(self) -> None:
+        """Raise an `ImportError`, with what to install, where the base cannot be held as these arguments say."""
+        if self.quantised:
+            require_extra("bitsandbytes", "quantization", "`load_in_8bit`" if self.load_in_8bit else "`load_in_4bit`")
 
 
 def load_quantisable(
@@ -49,10 +53,10 @@ def load_quantisable(
         options: what else `from_pretrained` is told.
 
     Raises:
-        ValueError: it cannot be had, or needs a package that is not installed.
+        ImportError: bitsandbytes is to hold it, and is missing.
+        ValueError: it cannot be had.
     """
-    if args.quantised and not is_bitsandbytes_available():
-        raise ValueError('8 and 4 bits need bitsandbytes: pip install "tithe[quantization]"')
+    args.check_extras()
     with loaded_whole(), one_line_errors(f"`{argument}` {source} could not be loaded as {kind}"):
         return auto.from_pretrained(str(source), revision=revision, **_quantisation(args, cpu), **options)
 

@@ -9,16 +9,16 @@ from tithe.recipes.cache_folder import cache_dir
 from tithe.recipes.qa_data import Question
 
 
-RETRIEVERS = ("bm25", "dense", "hybrid")
+BM25, DENSE, HYBRID = RETRIEVERS = ("bm25", "dense", "hybrid")
 _DEPTH = 10  # passages that quality is measured on, at least
 
 
 def make_retriever(name: str, args: Any) -> Any:
     """The retriever `name`, not yet indexed."""
-    if name == "bm25":
+    if name == BM25:
         return BM25Retriever(language=args.language)
-    if name == "hybrid":
-        parts = [make_retriever(part, args) for part in ("bm25", "dense")]
+    if name == HYBRID:
+        parts = [make_retriever(part, args) for part in (BM25, DENSE)]
         return HybridRetriever(parts, weights=args.hybrid_weights, fusion=args.hybrid_fusion)
     return DenseRetriever(args.dense_encoder)
 

@@ -25,9 +25,9 @@ from tithe.recipes.config_files import over_own_config
 from tithe.recipes.qa_comparison import compare_runs
 from tithe.recipes.qa_data import QAArguments, load_qa_data
 from tithe.recipes.qa_model import DEFAULT_QA_MODEL, SMALL, QAModelArguments
-from tithe.recipes.qa_prompts import MODES
+from tithe.recipes.qa_prompts import MODES, RETRIEVER
 from tithe.recipes.qa_results import print_summary, write_run
-from tithe.recipes.qa_retrieval import RETRIEVERS
+from tithe.recipes.qa_retrieval import BM25, HYBRID, RETRIEVERS, make_retriever
 from tithe.recipes.qa_stages import QAStages
 from tithe.recipes.run_defaults import RunDefaults
 from tithe.recipes.splits import SPLITS
@@ -130,6 +130,11 @@ class SLMQAConfig(RunDefaults, PTSeq2SeqConfig):
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.temperature < 0:
             raise ValueError(f"`temperature` must not be negative, got {self.temperature}")
+
+    def check_extras(self) -> None:
+        super().check_extras()
+        if RETRIEVER in self.modes and self.retriever in (BM25, HYBRID):
+            make_retriever(BM25, self)  # costs nothing, unlike the encoder of the other half
 
     @property
     def modes(self) -> tuple[str, ...]:

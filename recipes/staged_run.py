@@ -20,6 +20,7 @@ from tithe.recipes.cards import publish_card
 from tithe.recipes.corpus import CORPUS_NAME
 from tithe.recipes.emissions_tracking import emissions_tracked
 from tithe.recipes.errors import user_errors
+from tithe.recipes.loading import QuantisedArguments
 from tithe.recipes.processes import end_processes
 from tithe.recipes.run_folder import open_run
 from tithe.recipes.stages import StageResult, StageRunner
@@ -91,6 +92,9 @@ def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: Me
             return
     with ExitStack() as tracked:
         with user_errors():
+            args.check_extras()
+            if isinstance(model_args, QuantisedArguments):
+                model_args.check_extras()
             tracker = tracked.enter_context(emissions_tracked(args.track_emissions, folder))
             logging.set_verbosity(args.get_process_log_level())
             warnings.filterwarnings("ignore", message="'pin_memory' argument is set")  # on every machine without a GPU

@@ -52,7 +52,7 @@ from tithe.recipes.tuning_stages import (
     read_tuning,
     take_device,
 )
-from tithe.trainers.study import STUDY_NAME, import_optuna
+from tithe.trainers.study import STUDY_NAME
 
 
 SETTINGS_NAME, RUN_FOLDER = "settings.yaml", "run"
@@ -93,8 +93,6 @@ def _run(argv: list[str], memory: PeakMemory, timeline: MemoryTimeline, processe
     timings: dict[str, float] = {}
     with user_errors():
         data_args, model_args, args = parse(argv)
-        if SEARCH in args.stages:
-            import_optuna()
         folder = Path(str(args.output_dir))
         name_run(folder)
         stages, overwrite, searching = args.stages, args.overwrite, args.processes
@@ -110,6 +108,7 @@ def _run(argv: list[str], memory: PeakMemory, timeline: MemoryTimeline, processe
                 print(f"the run in {folder} is complete; to run it again, pass --overwrite true")
                 print_summary(read_results(folder / "results.json"), folder)
             return
+        args.check_extras()
         if processes == 1:
             _prepare(data_args, model_args, args, memory, timings)
         if RUN not in stages:

@@ -7,7 +7,7 @@ from tithe.evaluation import CLASSIFICATION_METRICS
 from tithe.recipes.data_selection import DataSelectionConfig
 from tithe.trainers import Choice, Range
 from tithe.trainers.search_space import check_space
-from tithe.trainers.study import SAMPLERS
+from tithe.trainers.study import SAMPLERS, import_optuna
 
 
 PRETRAINED_RATES = (1e-5, 1e-4)
@@ -108,6 +108,11 @@ class TuneConfig(DataSelectionConfig):
         if self.objective not in scores:
             raise ValueError(f"`objective` must be one of {', '.join(scores)}; got {self.objective!r}")
         check_space(self.space(), self)
+
+    def check_extras(self) -> None:
+        super().check_extras()
+        if SEARCH in self.stages:
+            import_optuna()
 
     @property
     def maximises(self) -> bool:

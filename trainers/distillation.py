@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
-from transformers import TrainingArguments
 
 from ..evaluation import Section
+from ..models import require_extra
 from .card_sections import described, teachers_section
 from .distillation_losses import Average
 from .reliable import ReliableTrainer
+from .required_extras import ExtrasArguments
 from .row_numbers import ROWS, KeepsRowNumbers, NumberedRows
 from .soft_targets import LARGE_VOCABULARY
 from .teachers import Teacher, as_teachers
@@ -27,10 +28,11 @@ _AVERAGES = ("probabilities", "logits")
 
 
 @dataclass
-class DistillationConfig(TrainingArguments):
+class DistillationConfig(ExtrasArguments):
     """The arguments of `DistillationTrainer`: those of `TrainingArguments`, and how the student learns.
 
     Raises:
+        ImportError: it asks for DeepSpeed, which is not installed.
         ValueError: a value is out of range, or two contradict each other.
     """
 
@@ -133,6 +135,11 @@ class DistillationConfig(TrainingArguments):
             raise ValueError("hidden-state and attention losses need the teacher live: set `cache_teacher` to False")
         if isinstance(self.layer_map, str):
             self.layer_map = json.loads(self.layer_map)
+
+    def check_extras(self) -> None:
+        super().check_extras()
+        if self.teacher_load_in_8bit:
+            require_extra("bitsandbytes", "quantization", "`teacher_load_in_8bit`")
 
     @property
     def needs_live_teacher(self) -> bool:

@@ -15,16 +15,18 @@ from ..evaluation import Section
 from ..models import add_lora_and_prompt, input_positions, plain_model, virtual_tokens_of
 from .card_sections import adapters_section
 from .reliable import ReliableTrainer
+from .required_extras import ExtrasArguments
 
 
 IGNORED = -100
 
 
 @dataclass
-class PTSeq2SeqConfig(Seq2SeqTrainingArguments):
+class PTSeq2SeqConfig(ExtrasArguments, Seq2SeqTrainingArguments):
     """The arguments of `PTSeq2SeqTrainer`: those of `Seq2SeqTrainingArguments`, and what is added to the model.
 
     Raises:
+        ImportError: it asks for DeepSpeed, which is not installed.
         ValueError: a value is out of range, or two contradict each other.
     """
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import TrainingArguments
 
 from ..evaluation import Section
 from ..models import parameter_groups, read_shard, read_signals
@@ -25,6 +24,7 @@ from .pool_data import PoolData
 from .pool_reader import SignalSources
 from .projector import class_names, log_pool_embeddings
 from .reliable import ReliableTrainer
+from .required_extras import ExtrasArguments
 from .round_pictures import PoolMap, rounds_to_show, show_round
 from .rounds import (
     DEFAULT_ROUNDS,
@@ -41,10 +41,11 @@ from .strategy_arguments import AUTO, json_object, resolve_initial, resolve_stra
 
 
 @dataclass
-class RoundSelectionConfig(TrainingArguments):
+class RoundSelectionConfig(ExtrasArguments):
     """The arguments of `RoundSelectionTrainer`: those of `TrainingArguments`, and what to train on.
 
     Raises:
+        ImportError: it asks for DeepSpeed, which is not installed.
         ValueError: a value is out of range, or a strategy has no such name or hyper-parameter.
     """
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..models import import_extra
 from .search_space import Space, distributions, named_values
 
 
@@ -239,9 +240,6 @@ class SharedStudy:
 
 def import_optuna() -> Any:
     """Optuna, quiet; an `ImportError` that says what to install where it is missing."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError('a hyper-parameter search needs Optuna: pip install "tithe[tuning]"') from error
+    optuna = import_extra("optuna", "tuning", "a hyper-parameter search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -111,7 +111,7 @@ def test_drawn_curves_enclose_the_reported_area(seed):
     positive, score = rng.random(60) < 0.3, rng.integers(12, size=60) / 12  # with ties
     for curve in (_roc, _precision_recall):
         x, height, area = curve(positive, score)
-        assert np.trapezoid(height, x) == pytest.approx(area)
+        assert ((height[1:] + height[:-1]) / 2 * np.diff(x)).sum() == pytest.approx(area)
         assert x[0] == 0 and x[-1] == 1 and (np.diff(x) >= 0).all()
 
 
