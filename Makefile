@@ -1,6 +1,9 @@
-# Everything runs in .venv, which is made on first use; PYTHON chooses what it is made from, VENV where.
+# Everything runs in .venv, which is made on first use; PYTHON chooses what it is made from, VENV where, and CONSTRAINTS
+# with which versions.
 PYTHON ?= python3
 VENV ?= .venv
+MINIMUM_PYTHON ?= python3.10
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := selection models trainers evaluation recipes
 
@@ -16,6 +19,9 @@ test: $(BIN)/.installed ## run the tests
 test-slow: $(BIN)/.installed ## run the tests that take over a minute or several processes, too
 	$(BIN)/python -m pytest -q -m "slow or not slow"
 
+test-minimum: ## run the tests with the lowest versions that pyproject.toml admits, in .venv-minimum
+	$(MAKE) test PYTHON=$(MINIMUM_PYTHON) VENV=.venv-minimum CONSTRAINTS=constraints-minimum.txt
+
 lint: $(BIN)/.linting ## ruff, and mypy on the library
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	mkdir -p build/types && ln -sfn ../.. build/types/tithe
@@ -30,18 +36,18 @@ bench: $(BIN)/.benching ## compare with named peers, side by side
 	$(BIN)/python benchmarks/prompt_tuning.py
 	$(BIN)/python benchmarks/slm_qa.py
 
-# The seed of every target: the library with what the tests need, at the versions in constraints.txt.
-$(BIN)/.installed: pyproject.toml constraints.txt
+# The seed of every target: the library with what the tests need, at the versions in CONSTRAINTS.
+$(BIN)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[test]"
 	touch $@
 
 $(BIN)/.linting: $(BIN)/.installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[lint]"
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[lint]"
 	touch $@
 
 $(BIN)/.benching: $(BIN)/.installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[bench]"
 	touch $@
 
-.PHONY: help demo test test-slow lint bench
+.PHONY: help demo test test-slow test-minimum lint bench

@@ -1,5 +1,6 @@
-"""What is in the tree is in the wheel, and nothing else is."""
+"""What is in the tree is in the wheel, and nothing else is; the wheel needs its core dependencies alone."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,10 +8,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tables import write_rows
+
+from tithe.recipes.cli import RECIPES
 
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("selection", "models", "trainers", "evaluation", "recipes")
+SPLITS = ("train", "validation", "test")
 SHIPPED = {".py", ".yaml", ".html", ".typed"}
 
 
@@ -18,7 +23,7 @@ SHIPPED = {".py", ".yaml", ".html", ".typed"}
 def wheel(tmp_path_factory):
     """Built from a copy: `build/` in the tree would leak into it."""
     copy = tmp_path_factory.mktemp("tree") / "tithe"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "__pycache__", "runs", ".*_cache")
+    ignored = shutil.ignore_patterns(".git", ".venv*", "build", "*.egg-info", "__pycache__", "runs", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=ignored)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", "."]
     subprocess.run(command, cwd=copy, check=True, capture_output=True)
@@ -49,3 +54,81 @@ def test_the_wheel_runs_without_the_tree(wheel, tmp_path):
 
 def test_every_room_is_typed():
     assert all((ROOT / room / "py.typed").is_file() for room in ROOMS)
+
+
+class Installed:
+    """An environment of its own, with the wheel and its core dependencies at the versions in constraints.txt."""
+
+    def __init__(self, folder, wheel):
+        self.folder, self.python = folder, folder / "bin" / "python"
+        inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        self.environment = inherited | {"TITHE_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
+        (folder / "elsewhere").mkdir()
+        reached = self.pip("download", "--no-deps", "-d", folder / "reached", "tabulate")
+        if reached.returncode:
+            pytest.skip(f"pip reaches no package index: {reached.stderr[-300:]}")
+        done = self.pip("install", "-c", ROOT / "constraints.txt", wheel)
+        assert done.returncode == 0, done.stderr
+
+    def pip(self, *arguments):
+        return self.run(self.python, "-m", "pip", "-q", *arguments)
+
+    def run(self, *command):
+        """`command`, in a folder that holds nothing of the tree."""
+        options = {"cwd": self.folder / "elsewhere", "env": self.environment, "timeout": 1200}
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("constraints.txt is for Python 3.11")
+    return Installed(tmp_path_factory.mktemp("installed") / "environment", wheel)
+
+
+@pytest.mark.slow
+def test_every_module_is_imported_with_the_core_dependencies(installed, wheel):
+    paths = [Path(name) for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")]
+    modules = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    assert len(modules) > 200
+    code = "import importlib, sys; print(*(importlib.import_module(m).__file__ for m in sys.argv[1:]), sep='\\n')"
+    done = installed.run(installed.python, "-c", code, *modules)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(str(installed.folder) in line for line in done.stdout.splitlines())
+    assert installed.pip("check").returncode == 0
+
+
+@pytest.mark.slow
+def test_recipes_run_with_the_core_dependencies(installed, tmp_path):
+    tithe = installed.folder / "bin" / "tithe"
+    assert "data_selection" in installed.run(tithe, "--help").stdout
+    for recipe in RECIPES:
+        done = installed.run(tithe, recipe, "--help")
+        assert done.returncode == 0 and "--help" in done.stdout, done.stderr[-3000:]
+    rows = [f"--{split}_file={write_rows(tmp_path / f'{split}.jsonl', 60, seed)}" for seed, split in enumerate(SPLITS)]
+    flags = ["--model_name_or_path=small", "--learning_rate=1e-3", "--budget=0.5", "--use_cpu=true"]
+    done = installed.run(tithe, "data_selection", *rows, *flags, f"--output_dir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "flags", "extra"),
+    [
+        ("data_selection", ["--optim=adamw_8bit"], "quantization"),
+        ("data_selection", ["--deepspeed={}/zero.json"], "deepspeed"),
+        ("data_selection", ["--train_file=s3://bucket/rows.jsonl"], "s3"),
+        ("prompt_tune", ["--load_in_8bit=true"], "quantization"),
+        ("slm_qa", ["--mode=retriever_context"], "retrieval"),
+        ("tune", [], "tuning"),
+    ],
+)
+def test_recipes_that_need_more_say_so(installed, tmp_path, recipe, flags, extra):
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 2}}')
+    given = ["--train_file=nowhere.jsonl", "--model_name_or_path=nowhere/at-all", f"--output_dir={tmp_path / 'run'}"]
+    command = [installed.folder / "bin" / "tithe", recipe, *given, *(flag.format(tmp_path) for flag in flags)]
+    done = installed.run(*command)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.strip().endswith(f'pip install "tithe[{extra}]"')

@@ -22,7 +22,7 @@ from .checkpoints import (
     rotate_finished,
 )
 from .losses import classification_loss, share_of_batch
-from .required_extras import check_optimizer
+from .required_extras import ExtrasArguments
 from .sampler import RoundSampler, TellSampler, row_lengths
 from .trackers import Pictures, set_up_trackers
 from .unpickled import keep_token_unpickled
@@ -58,7 +58,8 @@ class ReliableTrainer(CardTrainer):
         keep_token_unpickled(self.args)
         set_up_trackers(self.callback_handler.callbacks)
         self.pictures = Pictures(self.callback_handler.callbacks)
-        check_optimizer(self.args)
+        if isinstance(self.args, ExtrasArguments):
+            self.args.check_extras()
         self.sampler: RoundSampler | None = None
         self.add_callback(TellSampler(self))
         loss = classification_loss(self.model, self.args.label_smoothing_factor)

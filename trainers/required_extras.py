@@ -1,9 +1,8 @@
 """What training arguments need beyond the core dependencies, checked before anything is loaded or trained."""
 
-from typing import Any
-
 from accelerate.utils import parse_flag_from_env
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from ..models import require_extra
 
@@ -31,11 +30,6 @@ class ExtrasArguments(TrainingArguments):
 
     def check_extras(self) -> None:
         """Raise an `ImportError`, with what to install, where these arguments need a package that is not there."""
-        check_optimizer(self)
-
-
-def check_optimizer(args: Any) -> None:
-    """Raise an `ImportError`, with what to install, where the `optim` of `args` needs a package that is not there."""
-    name = getattr(args.optim, "value", args.optim)
-    if name in BITSANDBYTES_OPTIMIZERS:
-        require_extra("bitsandbytes", "quantization", f"`optim` {name}")
+        optimizer = OptimizerNames(self.optim).value
+        if optimizer in BITSANDBYTES_OPTIMIZERS:
+            require_extra("bitsandbytes", "quantization", f"`optim` {optimizer}")

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..models import loaded_whole, model_fingerprint, plain_model, require_extra, tokenizer_fingerprint
+from ..models import loaded_whole, model_fingerprint, plain_model, tokenizer_fingerprint
 from .distillation_tasks import LANGUAGE_TASKS, check_vocabularies, label_order, task_of
 from .teacher_inputs import OwnInputs
 
@@ -169,7 +169,6 @@ def number_of_inputs(model: nn.Module) -> int:
 def _load(name: str, task: str, dtype: torch.dtype | None, load_in_8bit: bool) -> Any:
     options: dict[str, Any] = {"dtype": dtype} if dtype is not None else {}
     if load_in_8bit:
-        require_extra("bitsandbytes", "quantization", "`teacher_load_in_8bit`")
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     with loaded_whole():
         return _LOADERS[task].from_pretrained(name, **options)
