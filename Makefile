@@ -6,6 +6,8 @@ MINIMUM_PYTHON ?= python3.10
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := selection models trainers evaluation recipes
+# The rooms under the name that they install by, for tools that read sources.
+LINK_ROOMS = mkdir -p build/api/tithe && $(foreach room,$(ROOMS),ln -sfn ../../../$(room) build/api/tithe/$(room) &&) true
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -21,6 +23,11 @@ test-slow: $(BIN)/.installed ## run the tests that take over a minute or several
 
 test-minimum: ## run the tests with the lowest versions that pyproject.toml admits, in .venv-minimum
 	$(MAKE) test PYTHON=$(MINIMUM_PYTHON) VENV=.venv-minimum CONSTRAINTS=constraints-minimum.txt
+docs: $(BIN)/.documenting ## build the documentation into build/site; a warning is an error
+	$(LINK_ROOMS) && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+docs-serve: $(BIN)/.documenting ## show the documentation at http://127.0.0.1:8000, built again as it changes
+	$(LINK_ROOMS) && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 lint: $(BIN)/.linting ## ruff, and mypy on the library
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -46,8 +53,12 @@ $(BIN)/.linting: $(BIN)/.installed
 	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[lint]"
 	touch $@
 
+$(BIN)/.documenting: $(BIN)/.installed
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[docs]"
+	touch $@
+
 $(BIN)/.benching: $(BIN)/.installed
 	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e ".[bench]"
 	touch $@
 
-.PHONY: help demo test test-slow test-minimum lint bench
+.PHONY: help demo test test-slow test-minimum docs docs-serve lint bench

@@ -11,7 +11,8 @@ from tithe.models import Passage, chat_prompts, encode_prompts, fit_passages
 from tithe.recipes.qa_data import Question
 
 
-NO_CONTEXT, ORACLE, RETRIEVER = MODES = ("no_context", "oracle_context", "retriever_context")
+MODES = ("no_context", "oracle_context", "retriever_context")
+NO_CONTEXT, ORACLE, RETRIEVER = MODES
 
 
 @dataclass(frozen=True)

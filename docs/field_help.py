@@ -1,0 +1,48 @@
+"""Options in the reference: what a field of a config says of itself in `metadata["help"]` becomes its docstring."""
+
+import ast
+from typing import Any
+
+import griffe
+
+
+class FieldHelp(griffe.Extension):
+    """Reads `field(default=…, metadata={"help": …})`, f-strings over names of the module among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fields: list[tuple[griffe.Attribute, ast.Call]] = []
+
+    def on_attribute_instance(self, *, node: Any, attr: griffe.Attribute, **_: Any) -> None:
+        """Keep the fields; names that their help speaks of may be defined in modules that are read later."""
+        value = getattr(node, "value", None)
+        if isinstance(node, ast.AnnAssign) and isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
+            self._fields.append((attr, value))
+
+    def on_package(self, **_: Any) -> None:
+        """Put the help into the docstrings, and the default where the call of `field` stood."""
+        for attr, call in sorted(self._fields, key=lambda pair: "__dataclass_fields__" in ast.unparse(pair[1])):
+            given = {keyword.arg: keyword.value for keyword in call.keywords}
+            if isinstance(given.get("metadata"), ast.Dict):
+                attr.docstring = griffe.Docstring(_text(given["metadata"].values[0], attr), parent=attr)
+            default = given.get("default")
+            attr.value = None if default is None else ast.unparse(default)
+        self._fields = []
+
+
+def _text(node: ast.expr, attr: griffe.Attribute) -> str:
+    """The help that an expression makes, or that it takes from the field of the same name in another class."""
+    source = ast.unparse(node)
+    if "__dataclass_fields__" in source:  # Other.__dataclass_fields__["name"].metadata["help"]
+        other: Any = attr.module[source.split(".__dataclass_fields__")[0]]
+        return str(other.members[attr.name].docstring.value)
+    return str(_value(node, attr.module))
+
+
+def _value(node: ast.expr, module: Any) -> Any:
+    """What an expression of literals and of constants that `module` defines or imports comes to."""
+    names = {}
+    for name in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}:
+        found = module[name].final_target if module[name].is_alias else module[name]
+        names[name] = _value(ast.parse(str(found.value), mode="eval").body, found.module)
+    return eval(compile(ast.Expression(node), "<help>", "eval"), {"__builtins__": {}}, names)
