@@ -1,7 +1,6 @@
 """Every block of the README and of the documentation runs as it is written, but for those that say why they do not."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from documentation import ROOT, Block, Runner, blocks_of

@@ -1,7 +1,7 @@
 """The blocks of the documentation, and the processes that run them as they are written.
 
-Blocks of one page run in order: Python in one namespace, Bash in one folder, where the checkout's folders and the files
-of `documentation_files` lie. What a page names on the hub is a tiny model of `documentation_hub`. A block that cannot
+Blocks of one page run in order: Python in one namespace, Bash in one folder, where the checkout's folders lie and the
+files of `documentation_files`. What a page names on the hub is a tiny model of `documentation_hub`. A block that cannot
 run says why in the line before it, `<!-- not run: REASON -->`; one that takes long, `<!-- slow: REASON -->`.
 """
 
@@ -79,7 +79,7 @@ def blocks_of(path: Path, name: str) -> list[Block]:
 class Runner:
     """Runs pages, each in a process and a folder of its own.
 
-    One process imports everything once; pages, and the commands of their Bash blocks, are forks of it, which saves each
+    One process imports everything once; pages, and the commands of their Bash blocks, are forks of it: that saves each
     of them the ten seconds that the imports take. With `fork` False commands are started as anybody would.
     """
 

@@ -1,4 +1,4 @@
-"""Stands in the place of a command: has a fork of the prepared process run it, with this process's files and folder."""
+"""Stands in the place of a command: a fork of the prepared process runs it, with this one's files and folder."""
 
 import array
 import json
