@@ -1,7 +1,7 @@
 """The blocks of the documentation, and the processes that run them as they are written.
 
 Blocks of one page run in order: Python in one namespace, Bash in one folder, where the checkout's folders lie and the
-files of `documentation_files`. What a page names on the hub is a tiny model of `documentation_hub`. A block that cannot
+files of `documentation_files`. What a page names on the hub is a tiny model of `documentation_hub`. A block that can't
 run says why in the line before it, `<!-- not run: REASON -->`; one that takes long, `<!-- slow: REASON -->`.
 """
 
