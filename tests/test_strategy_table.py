@@ -22,11 +22,16 @@ def table(header):
     return [dict(zip(names, row, strict=True)) for row in rows[1:]]
 
 
-def measured(section):
-    """Accuracy on test in per cent, as printed, and the difference to random with its interval, by strategy."""
+def cells(section):
+    """The rows of a section's table of results on test, by strategy."""
     part = RESULTS[RESULTS.index(section) :].split("### Test")[1].split("###")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line[:1] == "|"]
-    return {row[0]: (row[3].split(" ")[0], row[9]) for row in rows[2:]}
+    return {row[0]: row for row in rows[2:]}
+
+
+def measured(section):
+    """Accuracy on test in per cent, as printed, and the difference to random with its interval, by strategy."""
+    return {name: (row[3].split(" ")[0], row[9]) for name, row in cells(section).items()}
 
 
 ROWS = table("strategy")
@@ -50,6 +55,14 @@ def test_a_row_says_what_the_strategy_reads_where_it_is_from_and_what_it_reached
         assert row["source"].split(" ")[0] in strategy.__doc__ and row["source"].split(" ")[-1] in strategy.__doc__
     for column, section in DATA.items():
         assert row[column] == measured(section).get(name, (DASH,))[0]
+
+
+def test_the_figure_of_the_first_page_shows_the_shares_of_the_results():
+    parts = (ROOT / "docs" / "index.md").read_text().split("<h4>")[1:]
+    for part, section in zip(parts, DATA.values(), strict=True):
+        share = {name: row[8] for name, row in cells(section).items()}
+        bars = re.findall(r"--share: ([\d.]+).*<span>(\w+)</span><b>([\d.]+)</b>", part)
+        assert len(bars) == 4 and [(drawn, said) for drawn, _, said in bars] == [(share[n],) * 2 for _, n, _ in bars]
 
 
 def test_the_wrappers_are_those_that_there_are():

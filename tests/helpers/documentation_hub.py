@@ -28,7 +28,7 @@ from tithe.recipes.small_model import train_tokenizer
 
 
 COMMIT = "0" * 40
-LONGEST = 128
+LONGEST = 512
 _CHAT = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
 
 
@@ -98,7 +98,7 @@ def _config(
         sizes = {"dim": width, "n_layers": layers, "n_heads": 4, "hidden_dim": 2 * width}
     else:
         sizes["intermediate_size"] = 2 * width
-    found = config(vocab_size=len(tokenizer), max_position_embeddings=512, **sizes, **more)
+    found = config(vocab_size=len(tokenizer), max_position_embeddings=LONGEST + 2, **sizes, **more)
     for name in ("pad", "bos", "eos", "cls", "sep"):
         setattr(found, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
     return found

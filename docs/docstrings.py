@@ -1,9 +1,24 @@
-"""Options in the reference: what a field of a config says of itself in `metadata["help"]` becomes its docstring."""
+"""What the reference makes of docstrings: examples become code, and the help of a config's fields their docstrings."""
 
 import ast
+import re
 from typing import Any
 
 import griffe
+
+
+_DOCTEST = re.compile(r"^(?P<indent> *)>>> .*(?:\n.+)*", re.MULTILINE)  # up to the blank line after it
+_FLAG = re.compile(r" *# doctest: .*")
+
+
+class Examples(griffe.Extension):
+    """Fences the examples in the text of docstrings, which Markdown would take for quotations."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Fence those of `obj`."""
+        if obj.docstring is not None:
+            plain = _FLAG.sub("", obj.docstring.value)
+            obj.docstring.value = _DOCTEST.sub(r"\g<indent>```pycon\n\g<0>\n\g<indent>```", plain)
 
 
 class FieldHelp(griffe.Extension):
