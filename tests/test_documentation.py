@@ -25,14 +25,21 @@ def runner(tmp_path_factory):
     made.close()
 
 
-@pytest.mark.parametrize("name", [name for name, blocks in BLOCKS.items() if run_of(blocks, None)])
+def pages(*kinds: str | None):
+    """The pages with such blocks, each as a case."""
+    old = pytest.mark.xfail(reason="the README has blocks that are not whole", strict=True)
+    found = [name for name, blocks in BLOCKS.items() if run_of(blocks, *kinds)]
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=old if n == "README.md" else ()) for n in found])
+
+
+@pages(None)
 def test_the_blocks_of_a_page_run(runner, name):
     status, printed = runner.run(run_of(BLOCKS[name], None), name.replace("/", "-"))
     assert status == 0, printed[-4000:]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, blocks in BLOCKS.items() if run_of(blocks, None, "slow")])
+@pages(None, "slow")
 def test_the_blocks_of_a_page_run_with_commands_of_their_own(tmp_path, name):
     runner = Runner(tmp_path, fork=False)
     status, printed = runner.run(run_of(BLOCKS[name], None, "slow"), "page")
