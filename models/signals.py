@@ -213,7 +213,7 @@ def _with_dropout(model: nn.Module, batch: Batch, passes: int, seed: tuple[int, 
     found = []
     for number in range(passes):
         # One number of 64 bits from all three: passes of one batch and batches of one pass draw independently.
-        torch.manual_seed(int(np.random.SeedSequence((*seed, number)).generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(int(np.random.SeedSequence((*seed, number)).generate_state(1, np.uint64)[0]) >> 1)
         found.append(_read_probabilities(_forward(model, batch, _DROPOUT), None, batch))
     model.eval()
     stacked = torch.stack(found, dim=1)
