@@ -237,8 +237,9 @@ def _build(dataclass_type: type, values: dict[str, Any]) -> Any:
         instance = dataclass_type(**given)
     except ValueError as error:
         raise ArgumentError(error) from error
-    after = {name: copy.deepcopy(getattr(instance, name)) for name in given}
-    object.__setattr__(instance, _PARSED, {name: (given[name], after[name]) for name in given})
+    # Without secrets: the instance may be pickled beside a model.
+    after = {name: copy.deepcopy(getattr(instance, name)) for name in given if name not in SECRET_FIELDS}
+    object.__setattr__(instance, _PARSED, {name: (given[name], after[name]) for name in after})
     return instance
 
 

@@ -12,8 +12,8 @@ from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_rep
 
 from tithe.evaluation import mask
 from tithe.trainers.clearml_callback import open_task
+from tithe.trainers.command_line import command_line_hidden
 from tithe.trainers.trackers import (
-    command_line_hidden,
     read_picture,
     show_in_clearml,
     show_in_tensorboard,

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from transformers.integrations import ClearMLCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ENV_VARS_TRUE_VALUES
 
+from .command_line import command_line_hidden
+
 
 # What of a checkpoint is the model; the state of optimizer and trainer is not.
 _MODEL_FILES = (
     *("*model*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"),
     *("adapter_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model"),
 )
-_REACHABLE_WITHIN = 10.0  # seconds
+_REACHABLE_WITHIN, _DESCRIBED_WITHIN = 10.0, 60.0  # seconds
 
 
 class BestModelClearMLCallback(ClearMLCallback):
@@ -90,13 +93,29 @@ def open_task() -> Any:
         return Task.current_task()
     if not Task.is_offline():
         _check_server()
-    return Task.init(
-        project_name=os.getenv("CLEARML_PROJECT", "HuggingFace Transformers"),
-        task_name=os.getenv("CLEARML_TASK", "Trainer"),
-        auto_connect_arg_parser=False,
-        auto_connect_frameworks=False,
-        output_uri=True,
-    )
+    with command_line_hidden():
+        task = Task.init(
+            project_name=os.getenv("CLEARML_PROJECT", "HuggingFace Transformers"),
+            task_name=os.getenv("CLEARML_TASK", "Trainer"),
+            auto_connect_arg_parser=False,
+            auto_connect_frameworks=False,
+            output_uri=True,
+        )
+        _wait_for_script(task)
+    return task
+
+
+def _wait_for_script(task: Any) -> None:
+    """Until ClearML has read what was started, the command line included, which it does in a thread.
+
+    That thread then looks for what the code imports, for much longer; this does not wait for it.
+    """
+    thread, end = getattr(task, "_detect_repo_async_thread", None), time.monotonic() + _DESCRIBED_WITHIN
+    while thread is not None and thread.is_alive() and time.monotonic() < end:
+        script = task.data.script
+        if script is not None and script.entry_point:
+            return
+        time.sleep(0.05)
 
 
 def _output_model() -> type:

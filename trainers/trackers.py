@@ -4,7 +4,6 @@ Trackers are what `report_to` names: TensorBoard, ClearML, Weights & Biases and 
 callbacks of Transformers; only process 0 logs.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from transformers.integrations import INTEGRATION_TO_CALLBACK, ClearMLCallback, 
 
 from ..evaluation import mask
 from .clearml_callback import BestModelClearMLCallback
+from .command_line import command_line_hidden
 
 
 Pixels = NDArray[np.uint8]
@@ -59,17 +59,6 @@ def _guard(callback: TrainerCallback) -> None:
 
     for event in _EVENTS:
         setattr(callback, event, guarded(event, getattr(callback, event)))
-
-
-@contextmanager
-def command_line_hidden() -> Iterator[None]:
-    """Without the command line, which trackers record, and which may have keys in it."""
-    before = sys.argv
-    sys.argv = before[:1]
-    try:
-        yield
-    finally:
-        sys.argv = before
 
 
 class Pictures:
