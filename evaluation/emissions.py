@@ -60,10 +60,18 @@ class Emissions:
             grams=1000 * data.emissions,
             kwh=data.energy_consumed,
             seconds=data.duration,
-            country=data.country_name or "unknown",
+            country=_country(tracker, data),
             hardware=", ".join(part for part in (gpus, data.cpu_model) if part) or "unknown",
             source=f"CodeCarbon {data.codecarbon_version}",
         )
+
+
+def _country(tracker: Any, data: Any) -> str:
+    """Whose electricity it was. Where the network does not tell where it is, the online tracker takes Canada."""
+    looked_up = type(tracker).__name__ == "EmissionsTracker" and data.on_cloud != "Y"
+    if looked_up and data.country_iso_code == "CAN" and data.longitude is None:
+        return "unknown, reckoned as Canada's"
+    return data.country_name or "unknown"
 
 
 class EmissionsTracker:

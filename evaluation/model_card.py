@@ -165,7 +165,7 @@ def _results(scores: Mapping[str, Mapping[str, float]], intervals: Bounds, note:
             low, high = intervals.get(split, {}).get(name, (math.nan, math.nan))
             known = name in values and low < high  # where all rows are alike, resampling says nothing
             bracketed |= known
-            cells.append(f"{_cell(values.get(name))} [{_cell(low)}, {_cell(high)}]" if known else values.get(name))
+            cells.append(f"{_cell(values.get(name))} [{_end(low)}, {_end(high)}]" if known else values.get(name))
         rows.append(cells)
     return f"## Results\n\n{_table(['metric', *scores], rows)}" + (f"\n\n{note}" if bracketed else "")
 
@@ -222,6 +222,10 @@ def _cell(value: Any) -> str:
         return f"{value:.0f}"
     text = (f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.4g}") if isinstance(value, float) else str(value)
     return " ".join(text.replace("|", "\\|").split())
+
+
+def _end(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e3 else f"{value:.4g}"
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -67,37 +67,45 @@ def write_run_cards(
         changes: further arguments of `model_card`, which win over `facts`.
     """
     model = run.folder if model is None else model
-    places = {folder: _seen_from(folder, model) for folder in dict.fromkeys((run.folder, model))}
-    for folder, location in places.items():
-        usage = dict(facts.get("usage", {}))
-        if base is not None and "base" in usage:
-            usage["base"] = _seen_from(folder, model.parent / base)
-        on_hub = run.args.get("hub_model_id")
-        named = {
-            **facts,
-            "name": on_hub or folder.resolve().name,
-            "location": on_hub or location,
-            "usage": {**usage, "on_hub": on_hub is not None},
-            "base_model": _started(run.args),
-            "dataset": hub_dataset(run.args.get("dataset")),
-            "tags": [tag for tag in facts.get("tags", ()) if tag != "generated_from_trainer"],
-            "license": run.args.get("model_license"),
-            "licenses": _licenses(run.args),
-            "compute": dict(facts.get("compute", {})) | _times(run.timings),
-            "emissions": run.emissions,
-            **changes,
-        }
-        own = [Section(**part) for part in facts.get("sections", ()) if part["title"] != "Data"]
-        card = model_card(
-            **named,
-            metrics=metrics,
-            intervals=intervals,
-            summary=summary,
-            sections=[_data_section(run), *sections, *own],
-        )
+    told = [Section(**part) for part in facts.get("sections", ()) if part["title"] != "Data"]
+    found = {
+        **facts,
+        **_of_run(run, facts),
+        "sections": [_data_section(run), *sections, *told],
+        "metrics": metrics,
+        "intervals": intervals,
+        "summary": summary,
+    }
+    for folder in dict.fromkeys((run.folder, model)):
+        card = model_card(**{**found, **_names(run, facts, folder, model, base), **changes})
         write_atomic(folder / CARD_NAME, card)
     if run.publish is not None:
         run.publish(model)
+
+
+def _of_run(run: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arguments and the costs of the run say."""
+    return {
+        "base_model": _started(run.args),
+        "dataset": hub_dataset(run.args.get("dataset")),
+        "tags": [tag for tag in facts.get("tags", ()) if tag != "generated_from_trainer"],
+        "license": run.args.get("model_license"),
+        "licenses": _licenses(run.args),
+        "compute": dict(facts.get("compute", {})) | _times(run.timings),
+        "emissions": run.emissions,
+    }
+
+
+def _names(run: Any, facts: Mapping[str, Any], folder: Path, model: Path, base: str | None) -> dict[str, Any]:
+    """What the card in `folder` calls itself and the model: its id, or where it lies as seen from beside `folder`."""
+    on_hub, usage = run.args.get("hub_model_id"), dict(facts.get("usage", {}))
+    if base is not None and "base" in usage:
+        usage["base"] = _seen_from(folder, model.parent / base)
+    return {
+        "name": on_hub or folder.resolve().name,
+        "location": on_hub or _seen_from(folder, model),
+        "usage": usage | {"on_hub": on_hub is not None},
+    }
 
 
 def _seen_from(folder: Path, model: Path) -> str:

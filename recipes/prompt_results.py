@@ -94,7 +94,7 @@ def _summary(results: Mapping[str, Any]) -> str:
     trainable, whole = results["parameters"]["trainable"], results["parameters"]["all"]
     scores, before = results["metrics"]["test"], results["untrained"]["test"]
     return (
-        f"{trainable:,} of {whole:,} parameters were tuned ({trainable / whole:.2%}). BLEU on test rose from "
+        f"{trainable:,} of {whole:,} parameters were tuned ({trainable / whole:.2%}). BLEU on test went from "
         f"{before['bleu']:.3f} to {scores['bleu']:.3f}, ROUGE-L from {before['rougeL']:.3f} to {scores['rougeL']:.3f}"
     )
 

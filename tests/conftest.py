@@ -7,10 +7,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from huggingface_hub import HfApi, RepoUrl
 from tiny import collate, make_model, make_pool
 from transformers import BertForSequenceClassification
 
@@ -41,3 +45,24 @@ def _make_model() -> Callable[..., BertForSequenceClassification]:
 @pytest.fixture(name="collate")
 def _collate() -> Callable[..., dict[str, torch.Tensor]]:
     return collate
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, bytes]]]:
+    """The hub's end of the network: of each upload the repository, and the files by name."""
+    uploads: list[tuple[str, dict[str, bytes]]] = []
+
+    def create_repo(self: HfApi, repo_id: str, **options: Any) -> RepoUrl:
+        return RepoUrl(f"https://huggingface.co/{repo_id if '/' in repo_id else f'me/{repo_id}'}")
+
+    def upload_folder(self: HfApi, *, repo_id: str, folder_path: str, **options: Any) -> Future[None]:
+        uploads.append(
+            (repo_id, {path.name: path.read_bytes() for path in Path(folder_path).iterdir() if path.is_file()})
+        )
+
+    def upload_file(self: HfApi, *, repo_id: str, path_or_fileobj: str, path_in_repo: str, **options: Any) -> None:
+        uploads.append((repo_id, {path_in_repo: Path(path_or_fileobj).read_bytes()}))
+
+    for replacement in (create_repo, upload_folder, upload_file):
+        monkeypatch.setattr(HfApi, replacement.__name__, replacement)
+    return uploads

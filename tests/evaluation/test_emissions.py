@@ -55,3 +55,22 @@ def test_tracks_offline_keeps_what_it_found_and_counts_on(tmp_path):
     alone.start()
     time.sleep(0.2)
     assert alone.stop().seconds < both.seconds
+
+
+class Tracked:
+    """What CodeCarbon's online tracker has to say where no network tells it where it is, but for what is not read."""
+
+    emissions, energy_consumed, duration, gpu_count, gpu_model, cpu_model = 0.001, 0.02, 60.0, 2, "H100", "EPYC"
+    country_name, country_iso_code, longitude, on_cloud, codecarbon_version = "Canada", "CAN", None, "N", "3.3.2"
+
+
+@pytest.mark.parametrize("longitude, said", [(None, "unknown, reckoned as Canada's"), (-79.4, "Canada")])
+def test_a_default_is_not_told_as_a_place(longitude, said):
+    data = Tracked()
+    data.longitude = longitude
+    tracker = type("EmissionsTracker", (), {"final_emissions_data": data})()
+    assert Emissions.of_tracker(tracker) == Emissions(1.0, 0.02, 60.0, said, "2 x H100, EPYC", "CodeCarbon 3.3.2")
+
+
+def test_a_tracker_that_was_not_stopped_says_nothing():
+    assert Emissions.of_tracker(None) is None

@@ -1,5 +1,6 @@
 """The recipe from flags to report, on small files, as a user runs it."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,9 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from card_code import run_cards
+from hub_rules import check_card
 from tables import write_rows
 from transformers import pipeline
 
+from tithe.evaluation import bootstrap_interval, is_unedited
 from tithe.recipes import cli, data_selection, evaluate_model
 from tithe.trainers import Ledger
 
@@ -82,6 +86,45 @@ def test_a_run_leaves_what_it_should(flags, tmp_path, capsys):
     links.feed((run / "report.html").read_text())
     assert links.found and all(link.startswith(("#", "data:")) for link in links.found)
     assert list((run / "runs").rglob("events.out.tfevents.*"))
+
+
+def test_the_card_tells_history_and_intervals_and_its_code_runs(flags, tmp_path):
+    data_selection.main([*flags, "--strategy", "margin", "--proxy", "none", "--rounds", "3"])
+    card, rounds = tmp_path / "run" / "README.md", tmp_path / "run" / "rounds.jsonl"
+    text, data = card.read_text(), check_card(card)
+    assert run_cards(card)[0].startswith("[{'label': ")
+    assert data.license is None and "fill in `license`" in text and not is_unedited(text)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    table = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
+    right = [row["correct"] for row in table if row["split"] == "test"]
+    interval = bootstrap_interval(right)
+    (line,) = [line for line in text.splitlines() if line.startswith("| accuracy |")]
+    assert line.endswith(f" {np.mean(right):.4f} [{interval.low:.4f}, {interval.high:.4f}] |")
+    assert f"| fingerprint | {results['data']['fingerprint']} |" in text and "| rows of train | 160 |" in text
+    for row in map(json.loads, rounds.read_text().splitlines()):
+        assert f"| {row['round']} | {row['step']} | {row['strategy'].split('(')[0]} | {row['added']} |" in text
+    assert "Energy and emissions were not measured." in text and "| training of the run |" in text
+
+
+@pytest.mark.skipif(importlib.util.find_spec("codecarbon") is None, reason='needs pip install "tithe[carbon]"')
+def test_a_pushed_run_ends_with_its_card_on_the_hub(flags, tmp_path, hub):
+    more = {"push_to_hub": "true", "hub_model_id": "me/tenth", "hub_token": "hf_secret", "model_license": "apache-2.0"}
+    more |= {"track_emissions": "DEU", "num_train_epochs": 1}
+    data_selection.main([*flags, *(part for name, value in more.items() for part in (f"--{name}", str(value)))])
+    assert {repository for repository, _ in hub} == {"me/tenth"}
+    text = hub[-1][1]["README.md"].decode()
+    card = tmp_path / "run" / "README.md"
+    assert list(hub[-1][1]) == ["README.md"] and text == card.read_text()
+    data = check_card(card)
+    assert data.license == "apache-2.0" and 'model="me/tenth"' in text and "hf_secret" not in text
+    kept = json.loads((tmp_path / "run" / "emissions.json").read_text())
+    assert data.co2_eq_emissions["emissions"] == pytest.approx(kept["grams"], rel=1e-3) and kept["grams"] > 0
+    assert data.co2_eq_emissions["geographical_location"] == "Germany"
+
+
+def test_a_country_that_there_is_not_is_refused(flags, capsys):
+    wanted = "no country" if importlib.util.find_spec("codecarbon") else "tithe[carbon]"
+    assert wanted in refused(capsys, *flags, "--track_emissions", "XXX")
 
 
 def test_the_saved_model_is_a_model_like_any_other(flags, tmp_path):

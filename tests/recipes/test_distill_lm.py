@@ -2,11 +2,14 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
+from card_code import run_cards
 from datasets import Dataset
+from hub_rules import check_card
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tithe.recipes import distill_lm
@@ -122,10 +125,20 @@ def test_reads_texts_without_labels(tmp_path, corpus, ending):
     assert sorted([*data.train["text"], *data.validation["text"], *data.test["text"]]) == sorted(TEXTS)
 
 
+def test_cards_tell_intervals_and_their_code_runs(finished):
+    cards = [finished / "README.md", finished / "student" / "README.md"]
+    assert len(run_cards(*cards)) == 2
+    text = cards[0].read_text()
+    assert check_card(cards[0]).pipeline_tag == "text-generation" and "## Teachers" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| perplexity |")]
+    found = json.loads((finished / "results.json").read_text())["metrics"]["test"]["perplexity"]
+    value, low, high = map(float, re.findall(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", line)[0])
+    assert value == pytest.approx(found, rel=1e-3) and low < value < high
+
+
 def test_reports(finished):
     page = (finished / "report.html").read_text()
     assert "student alone" in page and page.count("<img") == 6
-    assert "text-generation" in (finished / "README.md").read_text()
     for name in ("memory_usage.json", "run.yaml", "figures/loss_student.png"):
         assert (finished / name).stat().st_size > 0
 

@@ -5,6 +5,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import torch
+from card_code import run_cards
+from hub_rules import check_card
 from transformers import AutoModelForTokenClassification, BertConfig, BertForTokenClassification
 
 from tithe.models import FactorizedEmbedding
@@ -102,9 +104,20 @@ def test_reports(finished):
     page = (finished / "report.html").read_text()
     assert "Of the student, on test" in page and "student alone" in page and page.count("<img") == 9
     assert "Cleo" in (finished / "entities.html").read_text()
-    assert "token-classification" in (finished / "README.md").read_text()
     for name in ("memory_usage.json", "run.yaml", "figures/token_confusion.png"):
         assert (finished / name).stat().st_size > 0
+
+
+def test_cards_tell_teachers_and_intervals_and_their_code_runs(finished):
+    cards = [finished / "README.md", finished / "student" / "README.md", finished / "factorized" / "README.md"]
+    assert len(run_cards(*cards)) == 3
+    data, text = check_card(cards[0]), cards[0].read_text()
+    assert data.pipeline_tag == "token-classification" and "distillation" in data.tags
+    assert "## Teachers" in text and "| student alone |" in text and f"{finished.name}/student" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| f1 |")]
+    f1 = json.loads((finished / "results.json").read_text())["metrics"]["test"]["f1"]
+    assert f"{f1:.4f} [" in line or f1 == 1
+    assert "import tithe.models" in cards[2].read_text(), "its word embeddings are factorised"
 
 
 def test_started_again_is_complete(finished, corpus, model, capsys):

@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from card_code import run_cards
+from hub_rules import check_card
 from transformers import AutoTokenizer, BertConfig, BertForMultipleChoice
 
 from tithe.recipes import expert_loop
@@ -133,6 +135,25 @@ def test_compare_leaves_all_files(compared):
     of_loop = ("expert_loop/model.safetensors", "expert_loop/rounds.jsonl", "expert_loop/answers.jsonl")
     for name in ("run.yaml", "README.md", "memory_usage.json", *of_loop):
         assert (compared / name).is_file(), name
+
+
+def test_cards_tell_the_queries_and_their_code_runs(compared):
+    cards = [compared / "README.md", compared / "expert_loop" / "README.md", compared / "supervised" / "README.md"]
+    assert len(run_cards(*cards)) == 3
+    data, text = check_card(cards[0]), cards[0].read_text()
+    assert {"active-learning", "distillation"} <= set(data.tags) and "run/expert_loop" in text
+    assert "## What was asked for" in text and "## Teachers" in text and "## Label cost" in text
+    assert "| labels by column | 40 |" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| accuracy |")]
+    table = pq.read_table(compared / "predictions.parquet")
+    shares = [np.mean(right) for right in _right_by_split(table)]
+    assert line.count("[") == sum(share < 1 for share in shares), "of equal rows there is no interval"
+
+
+def _right_by_split(table):
+    rows = table.to_pylist()
+    for split in ("validation", "test"):
+        yield [row["label"] == row["prediction"] for row in rows if row["split"] == split]
 
 
 def test_a_complete_run_is_only_shown(compared, capsys, monkeypatch):

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from card_code import run_cards
+from hub_rules import check_card
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -64,6 +66,18 @@ def test_leaves_all_files(tuned):
     page = (run / "report.html").read_text()
     assert "Loss of the adapters" in page
     assert "Loss of the adapters on validation" not in page, "a score's curve must not replace that of the loss"
+
+
+def test_cards_tell_what_was_added_and_their_code_runs(tuned):
+    run = tuned / "run"
+    cards = [run / "README.md", run / "adapted" / "README.md", run / "base" / "README.md"]
+    assert len(run_cards(*cards)) == 3
+    data, text = check_card(cards[0]), cards[0].read_text()
+    assert (data.library_name, data.pipeline_tag, data.language) == ("tithe", "text2text-generation", ["en"])
+    assert '"run/base"' in text and '"run/adapted"' in text and '"base"' in cards[1].read_text()
+    assert "| vectors of the prompt | 20 |" in text and "| LoRA rank | 8 |" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| rougeL |")]
+    assert "[" in line and "[" not in next(line for line in text.splitlines() if line.startswith("| chrf |"))
 
 
 def test_scores_are_of_the_texts_that_it_leaves(tuned):

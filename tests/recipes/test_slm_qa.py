@@ -10,6 +10,8 @@ import threading
 import numpy as np
 import pytest
 import torch
+from card_code import run_cards
+from hub_rules import check_card
 from launching import deepspeed_config
 from transformers import (
     AutoTokenizer,
@@ -89,6 +91,18 @@ def test_leaves_all_files(answered):
     assert {"loss_base", "loss_tuned", "memory"} <= figures
     page = (answered / "report.html").read_text()
     assert "Which colour has" in page and "Token Recall" in page
+
+
+def test_cards_tell_intervals_and_their_code_runs(answered):
+    cards = [answered / "README.md", answered / "tuned" / "README.md"]
+    assert len(run_cards(*cards)) == 2
+    data, text = check_card(cards[0]), cards[0].read_text()
+    assert data.pipeline_tag == "text-generation" and "question-answering" in data.tags
+    assert data.library_name == "peft" and '"run/base"' in text and '"run/tuned"' in text
+    bounds = [found["f1"] for found in results_of(answered)["intervals"].values()]
+    (line,) = [line for line in text.splitlines() if line.startswith("| f1 |")]
+    assert line.count("[") == sum(low < high for low, high in bounds)
+    assert all(f"[{low:.4f}, {high:.4f}]" in line for low, high in bounds if low < high)
 
 
 def test_scores_are_of_the_answers_that_it_leaves(answered):

@@ -1,5 +1,6 @@
 """The card that each trainer writes: what it says, when it is written, that its code runs, what a push uploads."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from card_code import code_of, run_cards
 from datasets import Dataset, DatasetInfo
 from hub_rules import check_card
-from huggingface_hub import HfApi, ModelCard, RepoUrl
+from huggingface_hub import ModelCard
 from transformers import (
     AutoModelForSeq2SeqLM,
     BertConfig,
@@ -37,6 +38,7 @@ from tithe.trainers import (
     RoundSelectionConfig,
     RoundSelectionTrainer,
     Teacher,
+    TrackEmissions,
 )
 
 
@@ -63,7 +65,7 @@ def pool(count=40, seed=0, **more):
     return Dataset.from_dict(rows, **more)
 
 
-def selection(folder, **options):
+def selection(folder, callbacks=(), **options):
     settings = {"budget": 0.5, "rounds": 2, "strategy": "margin", "eval_strategy": "epoch", **COMMON, **options}
     return RoundSelectionTrainer(
         bert(BertForSequenceClassification),
@@ -73,6 +75,7 @@ def selection(folder, **options):
         processing_class=TOKENIZER,
         data_collator=DataCollatorWithPadding(TOKENIZER),
         compute_metrics=ClassificationMetrics(),
+        callbacks=list(callbacks),
     )
 
 
@@ -343,25 +346,6 @@ def test_a_base_that_lies_here_tells_its_licence_but_not_its_place(tmp_path):
     assert "| base model | `mpl-2.0` |" in text and 'from_pretrained("base")' in text
 
 
-@pytest.fixture
-def hub(monkeypatch):
-    """The hub's end of the network: what would be uploaded, by name, and to where."""
-    uploads = []
-
-    def create(self, repo_id, **options):
-        name = repo_id if "/" in repo_id else f"me/{repo_id}"
-        return RepoUrl(f"https://huggingface.co/{name}")
-
-    def upload(self, *, repo_id, folder_path, **options):
-        uploads.append(
-            (repo_id, {path.name: path.read_bytes() for path in Path(folder_path).iterdir() if path.is_file()})
-        )
-
-    monkeypatch.setattr(HfApi, "create_repo", create)
-    monkeypatch.setattr(HfApi, "upload_folder", upload)
-    return uploads
-
-
 @pytest.mark.parametrize("name", ["selection", "both"])
 def test_a_push_uploads_our_card_without_paths_or_keys(tmp_path, hub, name):
     trainer = KINDS[name](tmp_path / "pushed")
@@ -396,3 +380,16 @@ def test_transformers_own_draft_is_replaced(trained, tmp_path):
     assert "Training procedure" in card_of(trainer).read_text()
     trainer.save_model()
     assert is_unedited(card_of(trainer).read_text())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("codecarbon") is None, reason='needs pip install "tithe[carbon]"')
+def test_what_training_took_is_tracked_and_told(tmp_path):
+    trainer = selection(tmp_path / "tracked", callbacks=[callback := TrackEmissions("FRA")], num_train_epochs=20)
+    trainer.train()
+    trainer.save_model()
+    data, text = check_card(card_of(trainer)), card_of(trainer).read_text()
+    assert callback.emissions.country == "France" and callback.emissions.kwh > 0
+    assert data.co2_eq_emissions["geographical_location"] == "France" and "not measured" not in text
+    assert f"| electric energy | {callback.emissions.kwh:.4g} kWh |" in text
+    kept = json.loads((tmp_path / "tracked" / "emissions.json").read_text())
+    assert kept["kwh"] == callback.emissions.kwh
