@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ class EmissionsTracker:
         check_country(country)
         from codecarbon import OfflineEmissionsTracker
 
+        logging.getLogger("codecarbon").setLevel(logging.ERROR)  # `log_level` counts only once it has begun
         self.folder = None if folder is None else Path(folder)
         self.before = read_emissions(self.folder) if self.folder is not None and go_on else None
         self._found: Emissions | None = None

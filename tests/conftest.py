@@ -56,9 +56,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, bytes]]]:
         return RepoUrl(f"https://huggingface.co/{repo_id if '/' in repo_id else f'me/{repo_id}'}")
 
     def upload_folder(self: HfApi, *, repo_id: str, folder_path: str, **options: Any) -> Future[None]:
-        uploads.append(
-            (repo_id, {path.name: path.read_bytes() for path in Path(folder_path).iterdir() if path.is_file()})
-        )
+        files = [path for path in Path(folder_path).iterdir() if path.is_file()]
+        uploads.append((repo_id, {path.name: path.read_bytes() for path in files}))
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
     def upload_file(self: HfApi, *, repo_id: str, path_or_fileobj: str, path_in_repo: str, **options: Any) -> None:
         uploads.append((repo_id, {path_in_repo: Path(path_or_fileobj).read_bytes()}))
