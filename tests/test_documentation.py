@@ -18,11 +18,14 @@ def run_of(blocks: list[Block], *kinds: str | None) -> list[Block]:
     return [block for block in blocks if block.kind in kinds]
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory):
-    made = Runner(tmp_path_factory.mktemp("documentation"))
+@pytest.fixture(scope="module", params=[True], ids=["forks"])
+def runner(request, tmp_path_factory):
+    made = Runner(tmp_path_factory.mktemp("documentation"), fork=request.param)
     yield made
     made.close()
+
+
+real_commands = pytest.mark.parametrize("runner", [False], ids=["commands"], indirect=True, scope="module")
 
 
 def pages(*kinds: str | None):
@@ -39,11 +42,10 @@ def test_the_blocks_of_a_page_run(runner, name):
 
 
 @pytest.mark.slow
+@real_commands
 @pages(None, "slow")
-def test_the_blocks_of_a_page_run_with_commands_of_their_own(tmp_path, name):
-    runner = Runner(tmp_path, fork=False)
-    status, printed = runner.run(run_of(BLOCKS[name], None, "slow"), "page")
-    runner.close()
+def test_the_blocks_of_a_page_run_with_commands_of_their_own(runner, name):
+    status, printed = runner.run(run_of(BLOCKS[name], None, "slow"), name.replace("/", "-"))
     assert status == 0, printed[-4000:]
 
 

@@ -84,7 +84,7 @@ class Runner:
     """
 
     def __init__(self, home: Path, fork: bool = True) -> None:
-        self.home, self.fork = home, fork
+        self.home = home
         write_hub(home / "hub")
         write_corpus(home / "cache")
         self._run_dir = Path(tempfile.mkdtemp(prefix="tithe-"))  # short: names of sockets have 108 bytes at most
