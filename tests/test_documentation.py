@@ -1,9 +1,12 @@
 """Every block of the README and of the documentation runs as it is written, but for those that say why they do not."""
 
+import re
 from collections import Counter
 
 import pytest
 from documentation import ROOT, Block, Runner, blocks_of
+
+from tithe.recipes.cli import RECIPES
 
 
 PAGES = {
@@ -11,7 +14,21 @@ PAGES = {
 }
 BLOCKS = {name: blocks_of(path, name) for name, path in PAGES.items()}
 # How many blocks of a page are only read: one more is to be seen here.
-NOT_RUN = {"docs/launching.md": 1, "docs/moving.md": 4, "docs/quick_start.md": 2}
+NOT_RUN = {"README.md": 2, "docs/launching.md": 1, "docs/moving.md": 4, "docs/quick_start.md": 2}
+
+# What shortens the recipes of the README's table, which run for minutes, on the small corpus: the same commands else.
+SHORT = {
+    "data_selection": "--num_train_epochs 1 --rounds 3",
+    "compare_strategies": "--num_train_epochs 1 --rounds 3",
+    "distill_ner": "--teacher_epochs 1 --num_train_epochs 1 --max_train_samples 200 --max_eval_samples 50",
+    "distill_lm": "--teacher_epochs 1 --num_train_epochs 1 --max_train_samples 200 --max_eval_samples 50",
+    "expert_loop": "--max_train_samples 400 --max_eval_samples 50 --teacher_rows 100 --teacher_epochs 1 "
+    "--supervised_epochs 1 --initial_pool_size 40 --query_size 20 --max_iterations 2 --epochs_per_iteration 1",
+    "prompt_tune": "--base_epochs 1 --num_train_epochs 1 --max_train_samples 200 --max_eval_samples 20",
+    "slm_qa": "--base_epochs 1 --num_train_epochs 1 --max_train_samples 200 --max_eval_samples 20",
+    "tune": "--trials 2 --trial_epochs 1 --num_train_epochs 1 --rounds 3",
+    "evaluate_model": "",
+}
 
 
 def run_of(blocks: list[Block], *kinds: str | None) -> list[Block]:
@@ -30,9 +47,7 @@ real_commands = pytest.mark.parametrize("runner", [False], ids=["commands"], ind
 
 def pages(*kinds: str | None):
     """The pages with such blocks, each as a case."""
-    old = pytest.mark.xfail(reason="the README has blocks that are not whole", strict=True)
-    found = [name for name, blocks in BLOCKS.items() if run_of(blocks, *kinds)]
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=old if n == "README.md" else ()) for n in found])
+    return pytest.mark.parametrize("name", [name for name, blocks in BLOCKS.items() if run_of(blocks, *kinds)])
 
 
 @pages(None)
@@ -47,6 +62,32 @@ def test_the_blocks_of_a_page_run(runner, name):
 def test_the_blocks_of_a_page_run_with_commands_of_their_own(runner, name):
     status, printed = runner.run(run_of(BLOCKS[name], None, "slow"), name.replace("/", "-"))
     assert status == 0, printed[-4000:]
+
+
+def commands_of_the_table() -> list[str]:
+    """The commands in the README's table of recipes, in its order."""
+    return re.findall(r"^\| `(accelerate launch [^`]+)`", PAGES["README.md"].read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_table_of_recipes_has_them_all():
+    assert {command.split()[2].split("/")[1].removesuffix(".py") for command in commands_of_the_table()} == set(SHORT)
+    assert set(SHORT) == set(RECIPES)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_table_of_recipes_run(runner):
+    shortened = [f"{command} {SHORT[command.split('/')[1].split('.')[0]]}" for command in commands_of_the_table()]
+    blocks = [Block("README.md", number, "bash", command) for number, command in enumerate(shortened)]
+    status, printed = runner.run(blocks, "table")
+    assert status == 0, printed[-4000:]
+
+
+def test_the_russian_readme_has_the_blocks_and_the_commands_of_the_english_one():
+    path = ROOT / "README.ru.md"
+    russian = [(block.language, block.text, block.kind) for block in blocks_of(path, path.name)]
+    assert russian == [(block.language, block.text, block.kind) for block in BLOCKS["README.md"]]
+    text = path.read_text(encoding="utf-8")
+    assert all(f"| `{command}` |" in text for command in commands_of_the_table())
 
 
 def test_blocks_that_are_only_read_are_known():

@@ -21,6 +21,7 @@ CORPUS_LIBRARIES = ("accelerate", "rich", "Jinja2", "Werkzeug")  # small ones th
 _GOOD, _BAD = ("lovely", "clever", "moving", "bright", "tender"), ("dull", "clumsy", "noisy", "empty", "tired")
 _THINGS = ("plot", "cast", "score", "ending", "camera", "dialogue", "pace", "heroine", "set", "joke")
 _TIMES = ("at first", "in the end", "all along", "for once", "by halves", "after an hour", "again", "throughout")
+_ACCOUNT = ("card", "pin", "loan", "cheque", "limit", "top-up", "fee", "rate", "app", "refund")
 _FIRST, _LAST = ("Ann", "Ben", "Cleo", "Dan", "Eve"), ("Lee", "Moss", "Ray", "Stone")
 _PLACES = ("Rome", "Oslo", "Lima", "Perth", "Quito")
 
@@ -38,6 +39,18 @@ def reviews(count: int, seed: int) -> list[Row]:
             name = ("negative", "positive")[label]
             rows.append({"text": text, "label": label, "review": text, "sentiment": name})
     return rows
+
+
+def intents(count: int, seed: int) -> list[Row]:
+    """What customers of a bank may want, of 77 kinds: `text` and `label`, from 0 to 76."""
+    rng = np.random.default_rng(seed)
+    kinds = [
+        f"{verb} {thing}"
+        for verb in ("lost", "block", "order", "pay", "change", "find", "close", "renew")
+        for thing in _ACCOUNT
+    ]
+    picked = [*range(77), *rng.integers(77, size=count - 77)]
+    return [{"text": f"I want to {kinds[label]} {rng.choice(_TIMES)}", "label": int(label)} for label in picked]
 
 
 def named(count: int, seed: int) -> list[tuple[list[str], list[str]]]:
@@ -91,6 +104,8 @@ FILES: dict[str, Callable[[], Sequence[Any]]] = {
     "test.csv": lambda: reviews(80, 1),
     "labelled.csv": lambda: reviews(60, 2),
     "more.csv": lambda: [{"text": row["text"]} for row in reviews(240, 3)],
+    "banking77/train.jsonl": lambda: intents(400, 0),
+    "banking77/test.jsonl": lambda: intents(100, 1),
     "train.conll": lambda: named(120, 0),
     "rows.tsv": lambda: instructions(120, 0),
     "test.tsv": lambda: instructions(20, 1),
@@ -104,6 +119,7 @@ def write_files(folder: Path) -> None:
     """Write all of `FILES` into `folder`, each as its name says."""
     for name, make in FILES.items():
         rows, path = make(), folder / name
+        path.parent.mkdir(exist_ok=True)
         if path.suffix in (".csv", ".tsv"):
             with path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t")
