@@ -146,9 +146,10 @@ def _read(
         for number, (rows, batch) in zip(numbers, loaded, strict=True):
             batch = prepare(batch) if prepare else batch
             outputs = _forward(model, batch, plain) if plain else None
-            for name in sorted(plain):
-                states = layer.states if name == "head_inputs" else hidden.states
-                sink.put(name, rows, _READERS[name](outputs, states, batch))
+            for name in sorted(plain - {"embeddings"}):
+                sink.put(name, rows, _READERS[name](outputs, layer.states, batch))
+            if "embeddings" in plain:
+                sink.put("embeddings", rows, _means(hidden, batch, len(rows)))
             if needs & _DROPOUT:
                 sink.put("mc_probabilities", rows, _with_dropout(model, batch, mc_passes, (mc_seed, number)))
     return sink
@@ -189,7 +190,7 @@ def _forward(model: nn.Module, batch: Batch, needs: Collection[str]) -> Tensor |
     outputs = model(**inputs)
     if needs == {"embeddings"}:
         return None
-    logits = getattr(outputs, "logits", None)
+    logits = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
     if logits is None:
         raise ValueError(f"{type(inner).__name__} gives no logits: all signals but `embeddings` need a classifier")
     if logits.shape[-1] > _MAX_CLASSES:
@@ -225,16 +226,16 @@ def _with_dropout(model: nn.Module, batch: Batch, passes: int, seed: tuple[int, 
     return stacked
 
 
-def _read_embeddings(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
+def _means(hidden: BackboneOutput, batch: Batch, rows: int) -> Tensor:
+    """(rows, d): the mean over the attention mask, in multiple choice over all choices of a row."""
+    states, mask = hidden.states, batch.get("attention_mask", hidden.mask)
     assert states is not None
-    mask = batch.get("attention_mask")
-    choices = batch["input_ids"].shape[1] if batch["input_ids"].dim() == 3 else 1
     if mask is None:
         means = states.mean(1)
     else:
         weights = mask.to(states.dtype).flatten(0, -2)
         means = torch.bmm(weights.unsqueeze(1), states).squeeze(1) / weights.sum(1, keepdim=True).clamp(min=1)
-    return means if choices == 1 else means.unflatten(0, (-1, choices)).mean(1)
+    return means if len(means) == rows else means.unflatten(0, (rows, -1)).mean(1)
 
 
 def _read_probabilities(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Tensor:
@@ -265,7 +266,6 @@ def _read_el2n(logits: Tensor | None, states: Tensor | None, batch: Batch) -> Te
 
 
 _READERS: dict[str, Reader] = {
-    "embeddings": _read_embeddings,
     "probabilities": _read_probabilities,
     "el2n": _read_el2n,
     "head_inputs": _read_head_inputs,
@@ -275,6 +275,8 @@ _READERS: dict[str, Reader] = {
 def _scored(batch: Batch) -> Tensor:
     """The token positions that count: the labelled ones, or where nothing is labelled the attended ones."""
     labels = batch.get("labels")
+    if labels is None and "attention_mask" not in batch:
+        raise ValueError("tokens without `labels` need an `attention_mask` in the batch, which says what is padding")
     return labels != _IGNORE if labels is not None else batch["attention_mask"].bool()
 
 

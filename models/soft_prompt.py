@@ -1,5 +1,6 @@
 """A soft prompt: trained vectors before a model's input, put there by hooks, so that the model stays what it is."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -135,6 +136,8 @@ def _count(module: Any) -> int:
 def _embedded(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """The input's embeddings, and the keyword arguments without it."""
     kwargs = dict(kwargs)
+    if len(args) > 1:  # a model of one's own may call its encoder so
+        kwargs, args = inspect.signature(module.forward).bind_partial(*args).arguments | kwargs, ()
     ids = args[0] if args else kwargs.pop("input_ids", None)
     embedded = kwargs.pop("inputs_embeds", None)
     if embedded is None:

@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,6 +18,7 @@ from datasets import Dataset
 from huggingface_hub import HfApi, RepoUrl
 from tiny import collate, make_model, make_pool
 from transformers import BertForSequenceClassification
+from wheels import build_wheel
 
 
 torch.set_num_threads(1)  # models this small are slower on several, and a busy machine makes it worse
@@ -68,3 +70,18 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, bytes]]]:
     for replacement in (create_repo, upload_folder, upload_file):
         monkeypatch.setattr(HfApi, replacement.__name__, replacement)
     return uploads
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the tree."""
+    return build_wheel(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="session")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel installs, and nothing else."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder

@@ -16,6 +16,7 @@ from ..evaluation import Section
 from ..models import require_extra
 from .card_sections import described, teachers_section
 from .distillation_losses import Average
+from .distillation_tasks import TASKS
 from .reliable import ReliableTrainer
 from .required_extras import ExtrasArguments
 from .row_numbers import ROWS, KeepsRowNumbers, NumberedRows
@@ -36,6 +37,14 @@ class DistillationConfig(ExtrasArguments):
         ValueError: a value is out of range, or two contradict each other.
     """
 
+    # The model
+    task: str | None = field(
+        default=None,
+        metadata={
+            "help": "What a model of a class of your own is for, where the class's name does not say so as those of "
+            f"Transformers do: {', '.join(TASKS)}."
+        },
+    )
     # The loss
     temperature: float = field(
         default=2.0, metadata={"help": "Divides the logits of teachers and student in the soft loss; above 0."}
@@ -117,6 +126,8 @@ class DistillationConfig(ExtrasArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.task is not None and self.task not in TASKS:
+            raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {self.task!r}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"`temperature` must be above 0, got {self.temperature}")
         weights = {n: getattr(self, n) for n in ("soft_weight", "hard_weight", "hidden_weight", "attention_weight")}
@@ -247,6 +258,13 @@ class DistillationTrainer(ReliableTrainer):
         if hasattr(dataset, "column_names"):
             dataset = self._remove_unused_columns(dataset, description="training")
         return NumberedRows(dataset)
+
+    def model_columns(self) -> list[str]:
+        """The columns of a row that reach a batch: what the model's `forward` takes, or all where none is removed."""
+        if not self.args.remove_unused_columns:
+            return self._teaching.data.columns if self._teaching is not None else []
+        self._set_signature_columns_if_needed()
+        return list(self._signature_columns or ())
 
     def collator_of(self, description: str) -> Any:
         """What makes a batch of rows, without columns that the model does not take."""

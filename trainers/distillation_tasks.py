@@ -25,23 +25,37 @@ _TASKS = {
     "seq2seq": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     "causal LM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
 }
+TASKS = tuple(_TASKS)
 LANGUAGE_TASKS = frozenset({"seq2seq", "causal LM"})
+_ENDINGS = {
+    "ForSequenceClassification": "sequence classification",
+    "ForTokenClassification": "token classification",
+    "ForMultipleChoice": "multiple choice",
+    "ForConditionalGeneration": "seq2seq",
+    "ForCausalLM": "causal LM",
+}
 MOST_CHOICES = 64
 """How many choices a row of multiple choice may have; all rows have the same number."""
 _ONE_ITEM = ("sequence classification", "multiple choice")  # a row
 
 
-def task_of(model: nn.Module, what: str = "model") -> str:
+def task_of(model: nn.Module, what: str = "model", declared: str | None = None) -> str:
     """`sequence classification`, `token classification`, `multiple choice`, `seq2seq` or `causal LM`.
 
+    What the model's class says, or a class that it derives from: by being one of Transformers' own, or by ending as
+    they do, such as `ForTokenClassification`. Where it says nothing, it is the `declared` task.
+
     Raises:
-        ValueError: `model` is for another task, or scores labels that do not exclude each other.
+        ValueError: nothing says which, or `model` scores labels that do not exclude each other.
     """
     inner = plain_model(model)
-    name = type(inner).__name__
-    task = next((task for task, classes in _TASKS.items() if name in classes.values()), None)
+    name, said = type(inner).__name__, _said_by_class(inner)
+    task = said or declared
     if task is None:
-        raise ValueError(f"`{what}` is a {name}; distillation is for models of {', '.join(_TASKS)}")
+        raise ValueError(
+            f"`{what}` is a {name}, whose class does not say its task; distillation is for models of "
+            f"{', '.join(TASKS)}: set `task`, or let the class's name end as those of Transformers do"
+        )
     problem = inner.config.problem_type
     if task.endswith("classification") and (
         problem not in (None, "single_label_classification") or _classes(inner) < 2
@@ -51,6 +65,13 @@ def task_of(model: nn.Module, what: str = "model") -> str:
             f"{_classes(inner)}"
         )
     return task
+
+
+def _said_by_class(model: nn.Module) -> str | None:
+    names = [cls.__name__ for cls in type(model).__mro__]
+    known = (task for name in names for task, classes in _TASKS.items() if name in classes.values())
+    by_ending = (task for name in names for ending, task in _ENDINGS.items() if name.endswith(ending))
+    return next(known, None) or next(by_ending, None)
 
 
 def _classes(model: Any) -> int:
@@ -82,29 +103,47 @@ def active_items(
 
     Args:
         labels: as in the batch, not shifted.
-        inputs: `input_ids`, and `attention_mask` where anything is padded.
+        inputs: all else in the batch: `input_ids`, or what the model's `forward` has in their place, and
+            `attention_mask` where anything is padded.
         special_ids: ids of special tokens.
 
     Raises:
-        ValueError: a seq2seq row has no labels: there is nothing for its decoder to read.
+        ValueError: a seq2seq row has no labels: there is nothing for its decoder to read. Or tokens have none, and
+            nothing in the batch says which of them are padding.
     """
-    ids = inputs["input_ids"]
     if task in _ONE_ITEM:
-        return torch.ones(len(ids), dtype=torch.bool, device=ids.device)
-    active = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+        rows = some_input(inputs)
+        return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    ids = inputs.get("input_ids")
     if labels is not None:
         active = target_labels(task, labels) != IGNORE
+    elif ids is not None:
+        active = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+    else:
+        raise ValueError(f"{task} needs `labels` or `input_ids` in the batch; it has {', '.join(inputs)}")
     unlabelled = ~active.any(dim=1)
     if task == "seq2seq":
         if labels is None or unlabelled.any():
             raise ValueError("seq2seq rows need `labels`, be they a teacher's: without them the decoder reads nothing")
         return active
+    if ids is None and "attention_mask" not in inputs and unlabelled.any():
+        raise ValueError(
+            "rows without labels need `attention_mask` or `input_ids` in the batch, which say what is padding; it has "
+            f"{', '.join(inputs)}"
+        )
     shown = inputs["attention_mask"].bool() if "attention_mask" in inputs else torch.ones_like(active)
     if task == "causal LM":
         shown = torch.cat([shown[:, 1:], torch.zeros_like(shown[:, :1])], dim=1) & shown
-    elif special_ids:
+    elif special_ids and ids is not None:
         shown = shown & ~torch.isin(ids, torch.tensor(sorted(special_ids), device=ids.device))
     return torch.where(unlabelled[:, None], shown, active)
+
+
+def some_input(inputs: Mapping[str, Any]) -> Tensor:
+    """`input_ids`, or where a model takes something else the first input with an entry per row."""
+    if "input_ids" in inputs:
+        return inputs["input_ids"]
+    return next(value for value in inputs.values() if isinstance(value, Tensor) and value.dim())
 
 
 def items_of_rows(active: Tensor) -> Tensor:

@@ -204,8 +204,9 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         args = ExpertLoopConfig(output_dir="tmp_trainer") if args is None else args
         if not isinstance(args, ExpertLoopConfig):
             raise TypeError(f"`args` must be an `ExpertLoopConfig`, got `{type(args).__name__}`")
-        self._label_column = label_column(train_dataset)
-        pool, hidden = hide_labels(train_dataset)
+        names = args.label_names or ()
+        self._label_column = label_column(train_dataset, names)
+        pool, hidden = hide_labels(train_dataset, names)
         self._given: dict[int, Answer] = {}
         if pool is not None:
             self.oracle = checked_oracle(oracle, hidden)
@@ -239,8 +240,9 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
     # The pool
 
     def _make_pool(self) -> PartlyLabelled:
-        args = self.args
-        return PartlyLabelled(self.train_dataset, self.answers.labels, args.pool_text_column, args.length_column_name)
+        args, ids = self.args, plain_model(self.model).main_input_name
+        columns = args.pool_text_column, args.length_column_name, ids
+        return PartlyLabelled(self.train_dataset, self.answers.labels, *columns)
 
     def numbered_rows(self) -> NumberedRows:
         return NumberedRows(self._labelled_rows())
@@ -249,8 +251,14 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
         dataset = self.train_dataset
         if hasattr(dataset, "column_names"):
             dataset = self._remove_unused_columns(dataset, description="training")
-        column = self._label_column or label_column(self.eval_dataset) or "labels"
+        names = self.args.label_names or ()
+        column = self._label_column or label_column(self.eval_dataset, names) or next(iter(names), "labels")
         return LabelledRows(dataset, self.answers.labels, column)
+
+    def _reading(self, dataset: Any) -> tuple[Any, dict[str, Any]]:
+        """As the parent's; rows of the pool have a label, -100 where it is not known: a collator may ask for one."""
+        rows, options = super()._reading(dataset)
+        return (self._labelled_rows() if dataset is self.train_dataset else rows), options
 
     def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("is_training") and self._teaching is None:
@@ -368,7 +376,7 @@ class ExpertLoopTrainer(RoundSelectionTrainer, DistillationTrainer):
     @property
     def answer_names(self) -> list[str]:
         """What a label is called; in multiple choice the number of the choice, from 0."""
-        if task_of(self.model) == "multiple choice":
+        if task_of(self.model, declared=self.args.task) == "multiple choice":
             return [str(number) for number in range(len(self.train_dataset[0]["input_ids"]))]
         config: Any = plain_model(self.model).config
         return [str(config.id2label[i]) for i in range(config.num_labels)]

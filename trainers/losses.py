@@ -43,7 +43,8 @@ def classification_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossF
     loss = Σ cross-entropy over the active labels / number of active labels in the whole accumulated batch, over all
     processes. The heads themselves return a local mean, which `Trainer` takes for such a quotient and so multiplies by
     accumulation steps × processes (transformers#47688; this can go once it is closed). Causal language models do it
-    right and are left alone; for encoder-decoders see `share_of_batch`.
+    right and are left alone, and so are classes whose `forward` is their own; for encoder-decoders see
+    `share_of_batch`.
 
     Args:
         model: the model that will be trained, perhaps with PEFT around it.
@@ -54,14 +55,14 @@ def classification_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossF
         ignored), or by the config's `problem_type` real numbers (regression) or 0/1 rows (multi-label).
     """
     inner = plain_model(model)
-    name = type(inner).__name__
-    if name not in _HEADS | _CHOOSE:
+    names = _forward_of(inner)
+    if not names & (_HEADS | _CHOOSE):
         return None
-    config = inner.config
+    chooses, config = bool(names & _CHOOSE), inner.config
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
-        total, active = _summed(logits, labels, None if name in _CHOOSE else config, label_smoothing)
+        total, active = _summed(logits, labels, None if chooses else config, label_smoothing)
         if num_items_in_batch is None:
             return total / active
         # Under `DataParallel` the count comes as one equal entry per device, each the devices' share of the whole.
@@ -77,9 +78,22 @@ def share_of_batch(model: nn.Module, labels: Tensor | None, num_items_in_batch: 
     The heads of T5, BART and their kin return the mean over the labels of their own micro-batch, which `Trainer` takes
     for a sum over them / `num_items_in_batch`. That it becomes by the factor: active labels / `num_items_in_batch`.
     """
-    if labels is None or num_items_in_batch is None or type(plain_model(model)).__name__ not in _SEQ2SEQ:
+    if labels is None or num_items_in_batch is None or not _forward_of(plain_model(model)) & _SEQ2SEQ:
         return None
     return (labels != -100).sum() / num_items_in_batch
+
+
+def _forward_of(model: nn.Module) -> set[str]:
+    """The names of its class and of those that it derives from, up to the one whose `forward` it has.
+
+    A class with a `forward` of its own has a loss of its own, of which nothing is known.
+    """
+    names = set()
+    for cls in type(model).__mro__:
+        names.add(cls.__name__)
+        if "forward" in vars(cls):
+            break
+    return names
 
 
 def _summed(logits: Tensor, labels: Tensor, config: Any, label_smoothing: float) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,9 @@
 """A pool of training rows as a strategy sees it: labels, texts, lengths, and the candidates of a round."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+import pickle
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,13 @@ from torch.utils.data import IterableDataset
 
 from ..models import take_rows
 from ..selection import Pool
-from .sampler import row_lengths
+from .sampler import reading_lengths, row_lengths
 
 
 UNKNOWN = -100
 """The label of a row that has none, as in Transformers."""
+
+LABEL_COLUMNS = ("label", "labels", "label_ids")
 
 _OF_MANY = frozenset({"mc_probabilities", "committee_probabilities"})  # their first axis runs over passes or members
 
@@ -26,13 +30,22 @@ class PoolData:
         dataset: a `datasets.Dataset`, or any data set with a length and rows by index.
         text_column: the column with the texts.
         length_column: the column with the number of tokens, where there is one.
+        ids_column: what the model reads of a row, whose length counts where there is none.
+        label_names: columns with labels beside `LABEL_COLUMNS`.
 
     Raises:
         TypeError: `dataset` has no length or no rows by index, or is a dict of splits.
         ValueError: it is empty.
     """
 
-    def __init__(self, dataset: Any, text_column: str = "text", length_column: str = "length") -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        text_column: str = "text",
+        length_column: str = "length",
+        ids_column: str = "input_ids",
+        label_names: Sequence[str] = (),
+    ) -> None:
         if isinstance(dataset, dict):
             raise TypeError(
                 f"`train_dataset` is a {type(dataset).__name__} of splits {list(dataset)}: did you mean "
@@ -43,6 +56,7 @@ class PoolData:
         if len(dataset) == 0:
             raise ValueError("`train_dataset` is empty")
         self.dataset, self.text_column, self.length_column = dataset, text_column, length_column
+        self.ids_column, self._label_names = ids_column, (*label_names, *LABEL_COLUMNS)
         self._cache: dict[str, Any] = {}
 
     def __len__(self) -> int:
@@ -57,9 +71,15 @@ class PoolData:
         return list(row) if isinstance(row, Mapping) else []
 
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row."""
+        """Tokens of each row; a `ValueError` where it is not known."""
         if "lengths" not in self._cache:
-            self._cache["lengths"] = row_lengths(self.dataset, self.length_column)
+            self._cache["lengths"] = row_lengths(self.dataset, self.length_column, self.ids_column)
+        return self._cache["lengths"]
+
+    def reading_lengths(self) -> NDArray[np.int64]:
+        """As `lengths`, to sort by for reading: 0 for all where it is not known."""
+        if "lengths" not in self._cache:
+            return reading_lengths(self.dataset, self.length_column, self.ids_column)
         return self._cache["lengths"]
 
     def labels(self) -> NDArray[np.int64] | None:
@@ -127,7 +147,7 @@ class PoolData:
         return [self.dataset[i][name] for i in range(len(self))]
 
     def _read_labels(self) -> NDArray[np.int64] | None:
-        for column in ("label", "labels", "label_ids"):
+        for column in self._label_names:
             if column in self.columns:
                 first = np.asarray(self.dataset[0][column])
                 if first.ndim == 0 and np.issubdtype(first.dtype, np.integer):
@@ -136,17 +156,33 @@ class PoolData:
 
 
 def _parts(row: Any) -> Iterable[bytes]:
-    items = sorted(row.items()) if isinstance(row, Mapping) else enumerate(row)
-    for name, value in items:
+    for name, value in named_parts(row):
         if value is not None:
-            yield str(name).encode()
-            yield _bytes(value)
+            yield name.encode()
+            yield value_bytes(value)
 
 
-def _bytes(value: Any) -> bytes:
+def named_parts(row: Any) -> list[tuple[str, Any]]:
+    """What a row holds, by name or place: a mapping, a dataclass or a sequence, sorted where it has no order."""
+    if isinstance(row, Mapping):
+        return sorted((str(name), value) for name, value in row.items())
+    if is_dataclass(row):
+        return [(f.name, getattr(row, f.name)) for f in fields(row)]
+    return [(str(place), value) for place, value in enumerate(row)]
+
+
+def value_bytes(value: Any) -> bytes:
+    """Bytes that are the same in every process for equal values."""
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple, str)):  # perhaps ragged
-        parts = [_bytes(part) for part in value]
-        return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-    return np.asarray(value).tobytes()
+    if isinstance(value, Mapping):
+        return b"".join(_framed(part) for name, inner in named_parts(value) for part in (name, inner))
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple, str, Mapping)):
+        return b"".join(map(_framed, value))  # perhaps ragged
+    array = np.asarray(value)
+    return pickle.dumps(value) if array.dtype == object else array.tobytes()  # an object's bytes are its address
+
+
+def _framed(value: Any) -> bytes:
+    part = value_bytes(value)
+    return len(part).to_bytes(8, "little") + part

@@ -246,4 +246,6 @@ def _rows(dataset: Any) -> Any:
             yield from zip(batch["input_ids"], labels, strict=True)
     else:
         for number in range(len(dataset)):
-            yield dataset[number]["input_ids"], dataset[number].get("labels")
+            row = dataset[number]
+            if isinstance(row, Mapping):  # else its collator alone knows what is in it
+                yield row.get("input_ids", ()), row.get("labels")

@@ -56,7 +56,7 @@ def check_loop(trainer: Any, scored_by: str | None, targets: Any) -> None:
         scored_by: the language model that `perplexity` and `ifd` are read of.
         targets: what the teachers say, a `SoftTargets`; None without teachers.
     """
-    args, task = trainer.args, task_of(trainer.model)
+    args, task = trainer.args, task_of(trainer.model, declared=trainer.args.task)
     if task not in TASKS:
         raise ValueError(f"the expert loop is for {' and '.join(TASKS)}, not {task}")
     if task == "multiple choice" and args.proxy is not None:

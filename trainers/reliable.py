@@ -13,6 +13,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import HPSearchBackend, has_length
 
+from ..models import plain_model
 from .cards import CardTrainer
 from .checkpoints import (
     is_finished,
@@ -102,7 +103,8 @@ class ReliableTrainer(CardTrainer):
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or not has_length(dataset):
             return super()._get_train_sampler(train_dataset)
-        return self._sampler_of_all(dataset, row_lengths(dataset, self.args.length_column_name))
+        ids = plain_model(self.model).main_input_name
+        return self._sampler_of_all(dataset, row_lengths(dataset, self.args.length_column_name, ids))
 
     def _sampler_of_all(self, dataset: Any, lengths: NDArray[np.int64] | None) -> RoundSampler:
         """All rows of `dataset` once an epoch; batches of like length, where there are `lengths`."""

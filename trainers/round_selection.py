@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..evaluation import Section
-from ..models import parameter_groups, read_shard, read_signals
+from ..models import parameter_groups, plain_model, read_shard, read_signals
 from ..selection import All, Strategy, get_strategy
 from .card_sections import selection_section
 from .choosing import Choice, Chooser, describe, evenness, statistics
@@ -35,7 +35,7 @@ from .rounds import (
     round_of_epoch,
     size_after_round,
 )
-from .sampler import RoundSampler, row_lengths
+from .sampler import RoundSampler, reading_lengths
 from .signal_reader import PROXIES, Signals
 from .strategy_arguments import AUTO, json_object, resolve_initial, resolve_strategy
 
@@ -227,7 +227,9 @@ class RoundSelectionTrainer(ReliableTrainer):
         self.add_callback(RoundCallback(self))
 
     def _make_pool(self) -> PoolData:
-        return PoolData(self.train_dataset, self.args.pool_text_column, self.args.length_column_name)
+        args, ids = self.args, plain_model(self.model).main_input_name
+        labels = args.label_names or ()
+        return PoolData(self.train_dataset, args.pool_text_column, args.length_column_name, ids, labels)
 
     # What is asked of a run
 
@@ -371,7 +373,10 @@ class RoundSelectionTrainer(ReliableTrainer):
 
     def _reading(self, dataset: Any) -> tuple[Any, dict[str, Any]]:
         """`dataset` with the columns that the model takes, and the options of `read_signals` for it."""
-        lengths = self.pool.lengths() if dataset is self.train_dataset else row_lengths(dataset)
+        if dataset is self.train_dataset:
+            lengths = self.pool.reading_lengths()
+        else:
+            lengths = reading_lengths(dataset, self.args.length_column_name, plain_model(self.model).main_input_name)
         collate = self.data_collator
         if hasattr(dataset, "column_names"):
             dataset = self._remove_unused_columns(dataset, description="scoring")
@@ -381,11 +386,18 @@ class RoundSelectionTrainer(ReliableTrainer):
             "collate": collate,
             "lengths": lengths,
             "batch_size": self.args.eval_batch_size,
-            "prepare": self._prepare_inputs,
+            "prepare": self._prepare_for_reading,
             "process_index": self.args.process_index,
             "num_processes": self.args.world_size,
             "progress": self.progress,
         }
+
+    def _prepare_for_reading(self, batch: Any) -> Any:
+        """On the model's device, its labels under the name that `read_signals` knows them by."""
+        batch, names = self._prepare_inputs(batch), self.args.label_names or ()
+        if len(names) == 1 and names[0] in batch and "labels" not in batch:
+            batch = {("labels" if name == names[0] else name): value for name, value in batch.items()}
+        return batch
 
     def progress(self, batches: Iterable[Any], total: int) -> Iterable[Any]:
         """A progress bar over `batches`, where the arguments and the process allow one."""

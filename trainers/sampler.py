@@ -1,7 +1,7 @@
 """Epochs of constant length drawn from a selection that grows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -142,23 +142,37 @@ class TellSampler(TrainerCallback):
             self._epoch += 1
 
 
-def row_lengths(dataset: Any, column: str = "length") -> NDArray[np.int64]:
-    """Tokens of each row: the data set's own `column` if it has one, else the length of its `input_ids`.
+def row_lengths(dataset: Any, column: str = "length", ids: str = "input_ids") -> NDArray[np.int64]:
+    """Tokens of each row: the data set's own `column` if it has one, else the length of what rows have as `ids`.
 
     In multiple choice that is the length of the longest choice, which is what a batch is padded to.
 
     Raises:
-        ValueError: the rows have no `input_ids`.
+        ValueError: the rows have neither.
     """
     if hasattr(dataset, "with_format") and hasattr(dataset, "column_names"):  # datasets.Dataset
         if column in dataset.column_names:
             return np.asarray(dataset[column], dtype=np.int64)
-        if "input_ids" in dataset.column_names:
-            tables = dataset.select_columns(["input_ids"]).with_format("arrow").iter(batch_size=100_000)
-            return np.concatenate([_list_lengths(table["input_ids"]) for table in tables]).astype(np.int64)
-    elif len(dataset) and "input_ids" in dataset[0]:
-        return np.fromiter((_longest(dataset[i]["input_ids"]) for i in range(len(dataset))), np.int64, len(dataset))
-    raise ValueError("the rows of `train_dataset` have no `input_ids`: tokenise the data first")
+        if ids in dataset.column_names:
+            tables = dataset.select_columns([ids]).with_format("arrow").iter(batch_size=100_000)
+            return np.concatenate([_list_lengths(table[ids]) for table in tables]).astype(np.int64)
+    elif len(dataset) and isinstance(first := dataset[0], Mapping):
+        if column in first:
+            return np.fromiter((int(dataset[i][column]) for i in range(len(dataset))), np.int64, len(dataset))
+        if ids in first:
+            return np.fromiter((_longest(dataset[i][ids]) for i in range(len(dataset))), np.int64, len(dataset))
+    raise ValueError(
+        f"the rows of `train_dataset` have no `{ids}`: tokenise the data first, or give rows a `{column}`, or set "
+        "`main_input_name` of the model's class to what its rows have"
+    )
+
+
+def reading_lengths(dataset: Any, column: str = "length", ids: str = "input_ids") -> NDArray[np.int64]:
+    """As `row_lengths`, 0 for all where that is not known: what has no length is read in the order that it has."""
+    try:
+        return row_lengths(dataset, column, ids)
+    except ValueError:
+        return np.zeros(len(dataset), dtype=np.int64)
 
 
 def _list_lengths(column: Any) -> NDArray[Any]:

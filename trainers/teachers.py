@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from ..models import loaded_whole, model_fingerprint, plain_model, tokenizer_fingerprint
-from .distillation_tasks import LANGUAGE_TASKS, check_vocabularies, label_order, task_of
+from .distillation_tasks import LANGUAGE_TASKS, check_vocabularies, label_order, some_input, task_of
 from .teacher_inputs import OwnInputs
 
 
@@ -69,7 +69,7 @@ class BoundTeacher:
     def inputs(self, batch: Mapping[str, Any], rows: NDArray[np.int64], labels: Tensor | None) -> dict[str, Any]:
         """What its `forward` takes of the student's `batch`, of the data set's `rows`."""
         if self.own is not None:
-            device = batch["input_ids"].device
+            device = some_input(batch).device
             return {k: v.to(device) for k, v in self.own.batch(rows).items() if k in self.accepts}
         taken = {name: value for name, value in batch.items() if name in self.accepts}
         if self.model.config.is_encoder_decoder and labels is not None:
@@ -112,25 +112,26 @@ def bind(
     teacher: Teacher,
     student: nn.Module,
     name: str,
+    task: str,
     *,
     student_tokenizer: PreTrainedTokenizerBase | None,
     dtype: torch.dtype | None = None,
     load_in_8bit: bool = False,
     device: torch.device | str = "cpu",
 ) -> BoundTeacher:
-    """Load `teacher` if need be, freeze it, and check that it can teach `student`.
+    """Load `teacher` if need be, freeze it, and check that it can teach `student`, whose task is `task`.
 
     Raises:
         ValueError: it is for another task, has other labels or another vocabulary, or comes without its parameters.
     """
-    task, tokenizer = task_of(student), teacher.tokenizer
+    tokenizer = teacher.tokenizer
     model: Any = teacher.model
     if isinstance(model, str):
         name, tokenizer = f"{name} ({model})", tokenizer or AutoTokenizer.from_pretrained(model)
         model = _load(model, task, dtype, load_in_8bit)
     if model is student:
         raise ValueError(f"{name} is the student itself: pass a copy")
-    theirs = task_of(model, name)
+    theirs = task_of(model, name, task)
     if theirs != task:
         raise ValueError(f"{name} is for {theirs}, the student for {task}")
     if any(parameter.numel() == 0 for parameter in model.parameters()):
@@ -152,18 +153,20 @@ def bind(
     )
     if other and task in LANGUAGE_TASKS:
         raise ValueError(f"{name} has another tokenizer than the student: for language models they must be the same")
-    if not other and number_of_inputs(model) < number_of_inputs(student):
+    tokens, needed = number_of_inputs(model), number_of_inputs(student)
+    if not other and tokens is not None and needed is not None and tokens < needed:
         raise ValueError(
-            f"{name} embeds {number_of_inputs(model)} tokens, the student {number_of_inputs(student)}: it has another "
-            "tokenizer; pass `Teacher(model, tokenizer=…)`"
+            f"{name} embeds {tokens} tokens, the student {needed}: it has another tokenizer; pass "
+            "`Teacher(model, tokenizer=…)`"
         )
     accepts = frozenset(inspect.signature(plain_model(model).forward).parameters) - {"labels"}
     return BoundTeacher(model, teacher.weight, name, tokenizer if other else None, order, None, accepts)
 
 
-def number_of_inputs(model: nn.Module) -> int:
-    """How many token ids a model has embeddings for."""
-    return int(plain_model(model).config.get_text_config().vocab_size)
+def number_of_inputs(model: nn.Module) -> int | None:
+    """How many token ids a model has embeddings for; None where a config of its own does not say so."""
+    found = getattr(plain_model(model).config.get_text_config(), "vocab_size", None)
+    return None if found is None else int(found)
 
 
 def _load(name: str, task: str, dtype: torch.dtype | None, load_in_8bit: bool) -> Any:
@@ -172,6 +175,11 @@ def _load(name: str, task: str, dtype: torch.dtype | None, load_in_8bit: bool) -
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     with loaded_whole():
         return _LOADERS[task].from_pretrained(name, **options)
+
+
+def logits_in(outputs: Any) -> Tensor:
+    """The logits in what a model's `forward` gave without labels: by name, or the first of a tuple."""
+    return outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
 
 
 def logits_of(
@@ -184,7 +192,7 @@ def logits_of(
 ) -> Tensor:
     """The teacher's logits of the active items, in the student's order of classes, (n, at most `classes`)."""
     with torch.no_grad():
-        logits = teacher.model(**teacher.inputs(batch, rows, labels), return_dict=True).logits
+        logits = logits_in(teacher.model(**teacher.inputs(batch, rows, labels)))
     picked = logits[active] if teacher.own is None else teacher.own.pick(logits, rows, active)
     if teacher.order is not None:
         picked = picked.index_select(-1, teacher.order.to(picked.device))

@@ -22,7 +22,7 @@ from .pool_data import PoolData
 from .row_numbers import ROWS
 from .soft_targets import LARGE_VOCABULARY, SoftTargets
 from .teacher_inputs import OwnInputs, longest_input
-from .teachers import BoundTeacher, Teacher, bind
+from .teachers import BoundTeacher, Teacher, bind, logits_in
 
 
 logger = logging.get_logger(__name__)
@@ -46,9 +46,16 @@ class Teaching:
 
     def __init__(self, trainer: Any, teachers: Sequence[Teacher]) -> None:
         self.trainer, args = trainer, trainer.args
-        self.task = task_of(trainer.model)
+        if args.label_names and "labels" not in args.label_names:
+            raise ValueError(
+                f"beside teachers the labels in a batch must be called `labels`; `label_names` are {args.label_names}"
+            )
+        self.task = task_of(trainer.model, declared=args.task)
+        if args.task not in (None, self.task):
+            raise ValueError(f"`task` is {args.task}, and the model's class says that it is for {self.task}")
         if trainer.train_dataset is not None:
-            self.data = PoolData(trainer.train_dataset, args.teacher_text_column, args.length_column_name)
+            ids = plain_model(trainer.model).main_input_name
+            self.data = PoolData(trainer.train_dataset, args.teacher_text_column, args.length_column_name, ids)
         self.targets = SoftTargets(
             [self._bind(teacher, f"teacher {number}") for number, teacher in enumerate(teachers)],
             trainer.model,
@@ -75,6 +82,7 @@ class Teaching:
             teacher,
             trainer.model,
             name,
+            self.task,
             student_tokenizer=trainer.processing_class,
             dtype=None if args.teacher_dtype is None else getattr(torch, args.teacher_dtype),
             load_in_8bit=args.teacher_load_in_8bit,
@@ -144,10 +152,11 @@ class Teaching:
         folder = Path(args.teacher_cache_dir or Path(str(args.output_dir)) / "teacher_cache")
         dataset, collate = trainer.numbered_rows(), trainer.collator_of("the teachers")
         columns = ["input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "label", "labels"]
+        columns += trainer.model_columns()
         if any(t.own is not None for t in targets.teachers):
             columns += [args.teacher_text_column, args.teacher_text_pair_column or "", args.teacher_words_column]
             columns += [args.teacher_choices_column]
-        order = np.argsort(-self.data.lengths(), kind="stable")
+        order = np.argsort(-self.data.reading_lengths(), kind="stable")
         size = args.eval_batch_size
         batches = [np.sort(order[i : i + size]) for i in range(0, len(order), size)]
 
@@ -235,7 +244,7 @@ class Teaching:
     ) -> tuple[Tensor, Any, Parts]:
         args, targets, inner = self.trainer.args, self.targets, self.inner
         outputs = model(**batch, **({} if inner is None else inner.options))
-        logits = outputs["logits"][active]
+        logits = logits_in(outputs)[active]
         smoothing = args.label_smoothing_factor
         hard = F.cross_entropy(
             logits.float(), wanted[active], reduction="sum", ignore_index=IGNORE, label_smoothing=smoothing
