@@ -114,12 +114,15 @@ def bind(
     name: str,
     task: str,
     *,
+    declared: str | None = None,
     student_tokenizer: PreTrainedTokenizerBase | None,
     dtype: torch.dtype | None = None,
     load_in_8bit: bool = False,
     device: torch.device | str = "cpu",
 ) -> BoundTeacher:
     """Load `teacher` if need be, freeze it, and check that it can teach `student`, whose task is `task`.
+
+    Where the teacher's class says no task, it is the `declared` one.
 
     Raises:
         ValueError: it is for another task, has other labels or another vocabulary, or comes without its parameters.
@@ -131,7 +134,7 @@ def bind(
         model = _load(model, task, dtype, load_in_8bit)
     if model is student:
         raise ValueError(f"{name} is the student itself: pass a copy")
-    theirs = task_of(model, name, task)
+    theirs = task_of(model, name, declared)
     if theirs != task:
         raise ValueError(f"{name} is for {theirs}, the student for {task}")
     if any(parameter.numel() == 0 for parameter in model.parameters()):

@@ -83,6 +83,7 @@ class Teaching:
             trainer.model,
             name,
             self.task,
+            declared=args.task,
             student_tokenizer=trainer.processing_class,
             dtype=None if args.teacher_dtype is None else getattr(torch, args.teacher_dtype),
             load_in_8bit=args.teacher_load_in_8bit,
