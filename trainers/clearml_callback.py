@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +63,33 @@ class BestModelClearMLCallback(ClearMLCallback):
         name += ClearMLCallback.log_suffix
         task: Any = self._clearml_task
         model = _output_model()(task=task, name=name, framework="PyTorch")
-        handle, package = tempfile.mkstemp(prefix="tithe-", suffix=".zip")
-        os.close(handle)
-        with zipfile.ZipFile(package, "w") as archive:  # stored as they are: weights do not shrink
-            for path in files:
-                archive.write(path, path.name)
-        offline = task.is_offline()
-        # Online the upload goes on behind our back, and deletes the file after it.
-        model.update_weights(
-            package,
-            target_filename=f"{name}.zip",
-            auto_delete_file=not offline,
-            iteration=int(folder.name.rpartition("-")[2]),
-            update_comment=False,
-            is_package=True,
-        )
-        if offline:
-            os.unlink(package)
+        package = _packed(files)
+        ours = offline = task.is_offline()  # online the upload goes on behind our back, and deletes the file after it
+        try:
+            model.update_weights(
+                package,
+                target_filename=f"{name}.zip",
+                auto_delete_file=not offline,
+                iteration=int(folder.name.rpartition("-")[2]),
+                update_comment=False,
+                is_package=True,
+            )
+        except Exception:
+            ours = True
+            raise
+        finally:
+            if ours:
+                os.unlink(package)
+
+
+def _packed(files: Sequence[Path]) -> str:
+    """The files in a zip of their own, as they are: weights do not shrink."""
+    handle, package = tempfile.mkstemp(prefix="tithe-", suffix=".zip")
+    os.close(handle)
+    with zipfile.ZipFile(package, "w") as archive:
+        for path in files:
+            archive.write(path, path.name)
+    return package
 
 
 def open_task() -> Any:
@@ -93,6 +104,8 @@ def open_task() -> Any:
         return Task.current_task()
     if not Task.is_offline():
         _check_server()
+    # The installed versions, in seconds; ClearML would look for what is imported, for minutes, when the process ends.
+    Task.force_requirements_env_freeze()
     with command_line_hidden():
         task = Task.init(
             project_name=os.getenv("CLEARML_PROJECT", "HuggingFace Transformers"),
@@ -108,7 +121,7 @@ def open_task() -> Any:
 def _wait_for_script(task: Any) -> None:
     """Until ClearML has read what was started, the command line included, which it does in a thread.
 
-    That thread then looks for what the code imports, for much longer; this does not wait for it.
+    That thread goes on for longer; this does not wait for its end.
     """
     thread, end = getattr(task, "_detect_repo_async_thread", None), time.monotonic() + _DESCRIBED_WITHIN
     while thread is not None and thread.is_alive() and time.monotonic() < end:

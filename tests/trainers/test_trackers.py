@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load, load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerCallback, TrainingArguments
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, get_available_reporting_integrations
 
 from tithe.evaluation import class_balance
 from tithe.trainers import ReliableTrainer, RoundSelectionConfig, RoundSelectionTrainer
@@ -214,27 +214,31 @@ def test_the_hub_token_works_and_is_in_no_file(tmp_path, model, pool, collate):
 # ClearML and Weights & Biases, without a server
 
 
-def run_worker(folder, *trackers, **environment):
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """The folder of a run that was logged to those that are installed, and its best checkpoint."""
+    folder = tmp_path_factory.mktemp("offline")
+    installed = [name for name in ("clearml", "wandb") if name in get_available_reporting_integrations()]
+    settings = {"CLEARML_OFFLINE_MODE": "1", "CLEARML_CACHE_DIR": str(folder / "clearml"), "CLEARML_PROJECT": "tests"}
+    settings |= {"WANDB_MODE": "offline", "WANDB_PROJECT": "tests", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(HELPERS / "tracking_worker.py"), str(folder / "run"), *trackers],
+        [sys.executable, str(HELPERS / "tracking_worker.py"), str(folder / "run"), *installed],
         capture_output=True,
         text=True,
         timeout=300,
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, **settings},
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert "failed and is left alone" not in done.stderr
-    return done
+    best = next(line for line in done.stdout.splitlines() if line.startswith(str(folder)) and "checkpoint-" in line)
+    return folder, Path(best)
 
 
-def test_clearml_offline_has_parameters_scalars_pictures_and_the_best_model(tmp_path):
+def test_clearml_offline_has_parameters_scalars_pictures_and_the_best_model(request):
     pytest.importorskip("clearml")
-    cache = tmp_path / "clearml"
-    settings = {"CLEARML_OFFLINE_MODE": "1", "CLEARML_CACHE_DIR": str(cache), "CLEARML_PROJECT": "tests"}
-    done = run_worker(tmp_path, "clearml", **settings)
-    best = Path(next(line for line in done.stdout.splitlines() if "checkpoint-" in line and "{" not in line))
-    [session] = cache.glob("offline/*.zip")
+    folder, best = request.getfixturevalue("offline")
+    [session] = folder.glob("clearml/offline/*.zip")
     with zipfile.ZipFile(session) as archive:
         task = json.loads(archive.read("task.json"))
         reported = [item for line in archive.read("metrics.jsonl").splitlines() for item in json.loads(line)]
@@ -251,31 +255,31 @@ def test_clearml_offline_has_parameters_scalars_pictures_and_the_best_model(tmp_
     assert len(packages) == 1 and logged["init"]["name"] == "best" and logged["weights"]["is_package"]
     assert logged["weights"]["iteration"] == int(best.name.split("-")[1])
     assert inside == {"model.safetensors", "config.json"}  # the model, and no state of the optimizer
-    expected = load_file(tmp_path / "run" / best.name / "model.safetensors")
+    expected = load_file(best / "model.safetensors")
     assert weights.keys() == expected.keys() and all(torch.equal(weights[k], expected[k]) for k in expected)
 
 
-def test_clearml_without_a_server_is_no_loss(tmp_path):
-    pytest.importorskip("clearml")
-    server = {f"CLEARML_{name}_HOST": "http://127.0.0.1:9" for name in ("API", "WEB", "FILES")}
-    keys = {"CLEARML_API_ACCESS_KEY": "access", "CLEARML_API_SECRET_KEY": "a-secret-key-of-clearml"}
-    settings = {**os.environ, **server, **keys, "NO_PROXY": "*", "no_proxy": "*", "OMP_NUM_THREADS": "1"}
-    settings.pop("CLEARML_OFFLINE_MODE", None)
-    command = [sys.executable, str(HELPERS / "tracking_worker.py"), str(tmp_path / "run"), "clearml", "tensorboard"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=settings)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stderr.count("failed and is left alone") == 1 and "cannot be reached" in done.stderr
-    assert "a-secret-key-of-clearml" not in done.stderr + done.stdout
-    assert len(images(tmp_path / "run")) == 2  # the other tracker goes on
-
-
-def test_wandb_offline_has_scalars_and_pictures(tmp_path):
+def test_wandb_offline_has_scalars_and_pictures(request):
     pytest.importorskip("wandb")
-    run_worker(tmp_path, "wandb", WANDB_MODE="offline", WANDB_PROJECT="tests", WANDB_SILENT="true")
-    [record] = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    pictures = sorted(
-        path.parent.name + "/" + path.name[:2] for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*.png")
-    )
-    assert pictures == ["rounds/00", "rounds/01"]
+    folder, _ = request.getfixturevalue("offline")
+    [record] = folder.glob("wandb/offline-run-*/*.wandb")
+    pictures = folder.glob("wandb/offline-run-*/files/media/images/*/*.png")
+    assert sorted(f"{path.parent.name}/{path.name[:2]}" for path in pictures) == ["rounds/00", "rounds/01"]
     content = record.read_bytes()
-    assert b"eval/loss" in content and b"entropy_diversity" in content and str(tmp_path / "run").encode() in content
+    assert b"eval/loss" in content and b"entropy_diversity" in content and str(folder / "run").encode() in content
+
+
+def test_clearml_without_a_server_is_no_loss(tmp_path, model, pool, collate, monkeypatch):
+    pytest.importorskip("clearml")
+    from clearml import Task
+    from clearml.backend_api import Session
+
+    monkeypatch.setattr(Task, "is_offline", lambda: False)
+    monkeypatch.setattr(Session, "get_api_server_host", lambda: "http://127.0.0.1:9")  # where nobody answers
+    monkeypatch.setenv("NO_PROXY", "*")
+    trainer = trainer_of(tmp_path, model, pool, collate, report_to=["clearml", "tensorboard"])
+    with pytest.warns(UserWarning, match="cannot be reached") as warned:
+        trainer.train()
+    assert len([warning for warning in warned if "left alone" in str(warning.message)]) == 1
+    assert len(images(tmp_path)) == 2  # the other tracker goes on
+    assert trainer.state.global_step == trainer.state.max_steps
