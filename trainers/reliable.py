@@ -80,6 +80,7 @@ class ReliableTrainer(CardTrainer):
             ValueError: the checkpoint is unfinished, or there is none.
             FloatingPointError: the training loss is not finite.
         """
+        keep_token_unpickled(self.args)  # it may have been set since
         self._run_dir = Path(self._get_output_dir(trial))
         folder = self._resumed = self._checkpoint_to_resume(resume_from_checkpoint)
         try:
