@@ -15,6 +15,18 @@ from tithe.evaluation import (
 from tithe.recipes.corpus import CORPUS_NAME, hub_dataset
 
 
+# What a model is loaded from. Beside it lie logs, caches, texts of the data and paths of this machine.
+MODEL_FILES = (
+    *(CARD_NAME, "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *(
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer*",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ),
+    *("vocab.*", "merges.txt", "spiece.model", "chat_template*"),
+)
 _KEPT = ("task", "sections", "training", "compute", "usage", "library", "relation", "base_model", "tags")
 _TABLES = ("title", "text", "facts", "table")
 _SMALL = "small"  # what recipes call a model that they build themselves
@@ -28,19 +40,19 @@ def facts_of(trainer: Any) -> dict[str, Any]:
     return to_plain(found)
 
 
-def publish_card(args: Any, folder: Path) -> None:
-    """Put the card in `folder` in the place of the one that was pushed with the model of `folder`."""
+def publish(args: Any, folder: Path, files: Sequence[str] = MODEL_FILES) -> None:
+    """Upload model, tokenizer and card from `folder`, or what of it matches `files`, and nothing else."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=args.hub_token)
     name = args.hub_model_id or folder.absolute().name
     repository = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
-    api.upload_file(
-        path_or_fileobj=str(folder / CARD_NAME),
-        path_in_repo=CARD_NAME,
+    api.upload_folder(
         repo_id=repository,
+        folder_path=str(folder),
+        allow_patterns=list(files),
         revision=args.hub_revision,
-        commit_message="Model card of the run",
+        commit_message="End of the run",
     )
 
 

@@ -26,10 +26,17 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, EarlyStoppingCallback, TrainingArguments
 from transformers.utils import logging
 
+<<<<<<< HEAD
 from tithe.evaluation import CLASSIFICATION_METRICS, ClassificationMetrics, PeakMemory, read_results
 from tithe.recipes.arguments import parse_arguments, resolved_arguments
 from tithe.recipes.cache_folder import cache_dir
 from tithe.recipes.cards import facts_of, publish_card
+=======
+from tithe.evaluation import CARD_NAME, ClassificationMetrics, PeakMemory, read_results
+from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
+from tithe.recipes.caching import cache_dir
+from tithe.recipes.cards import facts_of, publish
+>>>>>>> d9b81e6 (Publish one model of a staged run, with its card; tell of cards in README and changelog)
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tokenise
 from tithe.recipes.config_files import over_own_config
@@ -124,7 +131,7 @@ def _run(argv: list[str], tracked: ExitStack) -> None:
     trainer.save_state()
     run.timings = _timings(trainer, start, loaded, trained)
     run.emissions = None if tracker is None else tracker.stop()
-    run.publish = partial(publish_card, args) if args.push_to_hub else None
+    run.publish = partial(publish, args, files=[CARD_NAME]) if args.push_to_hub else None
     args.signal_cache = named
     run.args = resolved_arguments(data_args, model_args, args)
     results = write_run(run)

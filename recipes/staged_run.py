@@ -15,8 +15,13 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from tithe.evaluation import Emissions, MemoryTimeline, PeakMemory, read_results
+<<<<<<< HEAD
 from tithe.recipes.arguments import resolved_arguments
 from tithe.recipes.cards import publish_card
+=======
+from tithe.recipes.arguments import resolved_arguments, user_errors
+from tithe.recipes.cards import publish
+>>>>>>> d9b81e6 (Publish one model of a staged run, with its card; tell of cards in README and changelog)
 from tithe.recipes.corpus import CORPUS_NAME
 from tithe.recipes.emissions_tracking import emissions_tracked
 from tithe.recipes.errors import user_errors
@@ -31,8 +36,8 @@ from tithe.recipes.tracking import log_run, name_run
 class StagedRun:
     """All that the files of a run are made of.
 
-    `rows` are as its models take them, `timeline` samples of memory; `publish` puts the card of a folder on the hub,
-    where the models are there.
+    `rows` are as its models take them, `timeline` samples of memory; `publish` puts the model of a folder on the hub,
+    where that is asked for.
     """
 
     folder: Path
@@ -117,7 +122,7 @@ def _run(recipe: StagedRecipe, argv: list[str], memory: PeakMemory, timeline: Me
         args=resolved_arguments(data_args, model_args, args),
         timings={"total": time.perf_counter() - start, **{stage.name: stage.seconds for stage in done}},
         emissions=None if tracker is None else tracker.stop(),
-        publish=partial(publish_card, args) if args.push_to_hub else None,
+        publish=partial(publish, args) if args.push_to_hub else None,
     )
     results = recipe.write(run)
     log_run(args.report_to, folder, results)

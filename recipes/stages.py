@@ -75,6 +75,7 @@ class StageRunner(ABC):
         """The arguments of the run, changed, for a trainer of their own that is made next."""
         args = copy.copy(self.args)
         args.output_dir = str(folder)
+        args.push_to_hub, args.hub_model_id = False, None  # the run publishes one model, and not that of every stage
         for name, value in changes.items():
             setattr(args, name, value)
         renew_deepspeed(args)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from datasets import Dataset
 from huggingface_hub import HfApi, RepoUrl
+from huggingface_hub.utils import filter_repo_objects
 from tiny import collate, make_model, make_pool
 from transformers import BertForSequenceClassification
 from wheels import build_wheel
@@ -57,17 +58,23 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, bytes]]]:
     def create_repo(self: HfApi, repo_id: str, **options: Any) -> RepoUrl:
         return RepoUrl(f"https://huggingface.co/{repo_id if '/' in repo_id else f'me/{repo_id}'}")
 
-    def upload_folder(self: HfApi, *, repo_id: str, folder_path: str, **options: Any) -> Future[None]:
-        files = [path for path in Path(folder_path).iterdir() if path.is_file()]
-        uploads.append((repo_id, {path.name: path.read_bytes() for path in files}))
+    def upload_folder(
+        self: HfApi,
+        *,
+        repo_id: str,
+        folder_path: str,
+        allow_patterns: list[str] | None = None,
+        ignore_patterns: list[str] | None = None,
+        **options: Any,
+    ) -> Future[None]:
+        files = [str(path.relative_to(folder_path)) for path in Path(folder_path).rglob("*") if path.is_file()]
+        chosen = filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        uploads.append((repo_id, {name: (Path(folder_path) / name).read_bytes() for name in chosen}))
         done: Future[None] = Future()
         done.set_result(None)
         return done
 
-    def upload_file(self: HfApi, *, repo_id: str, path_or_fileobj: str, path_in_repo: str, **options: Any) -> None:
-        uploads.append((repo_id, {path_in_repo: Path(path_or_fileobj).read_bytes()}))
-
-    for replacement in (create_repo, upload_folder, upload_file):
+    for replacement in (create_repo, upload_folder):
         monkeypatch.setattr(HfApi, replacement.__name__, replacement)
     return uploads
 

@@ -142,7 +142,8 @@ class CardTrainer(Trainer):
 
     def _card_tokenizer(self) -> Any:
         """What `_save` writes beside the model."""
-        return self.processing_class or getattr(self.data_collator, "tokenizer", None)
+        given = self.processing_class
+        return getattr(self.data_collator, "tokenizer", None) if given is None else given
 
 
 def _license_of_data(trainer: Any, dataset: str | list[str] | None) -> str | None:

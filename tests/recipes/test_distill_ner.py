@@ -120,6 +120,20 @@ def test_cards_tell_teachers_and_intervals_and_their_code_runs(finished):
     assert "import tithe.models" in cards[2].read_text(), "its word embeddings are factorised"
 
 
+def test_one_model_is_published_with_its_card_and_nothing_else(tmp_path, corpus, model, finished, hub):
+    more = ["--push_to_hub", "true", "--hub_model_id", "me/tagger", "--stages", "student"]
+    more += ["--teacher_checkpoint", str(finished / "teacher")]
+    distill_ner.main(flags(corpus, model, tmp_path / "run", *more, "--num_train_epochs", "1"))
+    ((repository, files),) = hub
+    assert repository == "me/tagger"
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files.keys()
+    assert not {"stage.json", "training_args.bin"} & files.keys() and not any("/" in name for name in files)
+    assert (tmp_path / "run" / "student" / "stage.json").is_file() and 'model="me/tagger"' in files[
+        "README.md"
+    ].decode()
+    assert not any(str(tmp_path).encode() in content for content in files.values())
+
+
 def test_started_again_is_complete(finished, corpus, model, capsys):
     distill_ner.main(flags(corpus, model, finished, "--train_alone", "true"))
     assert "is complete" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from card_code import code_of, run_cards
 from datasets import Dataset, DatasetInfo
 from hub_rules import check_card
 from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForSeq2SeqLM,
     BertConfig,
@@ -65,10 +66,10 @@ def pool(count=40, seed=0, **more):
     return Dataset.from_dict(rows, **more)
 
 
-def selection(folder, callbacks=(), **options):
+def selection(folder, model=None, callbacks=(), **options):
     settings = {"budget": 0.5, "rounds": 2, "strategy": "margin", "eval_strategy": "epoch", **COMMON, **options}
     return RoundSelectionTrainer(
-        bert(BertForSequenceClassification),
+        bert(BertForSequenceClassification) if model is None else model,
         RoundSelectionConfig(str(folder), **settings),
         train_dataset=pool(),
         eval_dataset=pool(16, 1),
@@ -140,6 +141,13 @@ def adapters(folder, **options):
     )
 
 
+def lora_classifier(folder):
+    encoder = folder.parent / "encoder"
+    bert(BertForSequenceClassification, labels=5).base_model.save_pretrained(encoder)
+    model = BertForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    return selection(folder, get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=2)))
+
+
 def untokenised(folder):
     trainer = selection(folder)
     trainer.processing_class, trainer.data_collator = None, without_attribute
@@ -157,6 +165,7 @@ KINDS = {
     "language": language,
     "both": adapters,
     "lora": lambda folder: adapters(folder, virtual_tokens=0),
+    "lora classifier": lora_classifier,
     "untokenised": untokenised,
 }
 
@@ -196,12 +205,13 @@ def test_the_code_of_every_card_runs(trained):
         ("language", "text-generation", "transformers", "generated_from_trainer"),
         ("both", "text2text-generation", "tithe", "prompt-tuning"),
         ("lora", "text2text-generation", "peft", "lora"),
+        ("lora classifier", "text-classification", "peft", "data-selection"),
     ],
 )
 def test_front_matter_is_valid_and_says_what_it_is(trained, name, task, library, tag):
     data = check_card(card_of(trained[name]))
     assert (data.pipeline_tag, data.library_name) == (task, library) and tag in data.tags
-    assert ("data-selection" in data.tags) == (name == "selection")
+    assert ("data-selection" in data.tags) == (name in ("selection", "lora classifier"))
 
 
 def test_selection_history_is_that_of_the_ledger(trained):
