@@ -26,17 +26,10 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, EarlyStoppingCallback, TrainingArguments
 from transformers.utils import logging
 
-<<<<<<< HEAD
-from tithe.evaluation import CLASSIFICATION_METRICS, ClassificationMetrics, PeakMemory, read_results
+from tithe.evaluation import CARD_NAME, CLASSIFICATION_METRICS, ClassificationMetrics, PeakMemory, read_results
 from tithe.recipes.arguments import parse_arguments, resolved_arguments
 from tithe.recipes.cache_folder import cache_dir
-from tithe.recipes.cards import facts_of, publish_card
-=======
-from tithe.evaluation import CARD_NAME, ClassificationMetrics, PeakMemory, read_results
-from tithe.recipes.arguments import parse_arguments, resolved_arguments, user_errors
-from tithe.recipes.caching import cache_dir
 from tithe.recipes.cards import facts_of, publish
->>>>>>> d9b81e6 (Publish one model of a staged run, with its card; tell of cards in README and changelog)
 from tithe.recipes.classification_results import ClassificationRun, print_summary, write_run
 from tithe.recipes.classifier import SMALL, ModelArguments, load_classifier, tokenise
 from tithe.recipes.config_files import over_own_config

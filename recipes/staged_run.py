@@ -15,13 +15,8 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from tithe.evaluation import Emissions, MemoryTimeline, PeakMemory, read_results
-<<<<<<< HEAD
 from tithe.recipes.arguments import resolved_arguments
-from tithe.recipes.cards import publish_card
-=======
-from tithe.recipes.arguments import resolved_arguments, user_errors
 from tithe.recipes.cards import publish
->>>>>>> d9b81e6 (Publish one model of a staged run, with its card; tell of cards in README and changelog)
 from tithe.recipes.corpus import CORPUS_NAME
 from tithe.recipes.emissions_tracking import emissions_tracked
 from tithe.recipes.errors import user_errors
