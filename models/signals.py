@@ -190,7 +190,10 @@ def _forward(model: nn.Module, batch: Batch, needs: Collection[str]) -> Tensor |
     outputs = model(**inputs)
     if needs == {"embeddings"}:
         return None
-    logits = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
+    if isinstance(outputs, dict):
+        logits = outputs.get("logits")
+    else:
+        logits = outputs[0] if isinstance(outputs, tuple) else getattr(outputs, "logits", None)
     if logits is None:
         raise ValueError(f"{type(inner).__name__} gives no logits: all signals but `embeddings` need a classifier")
     if logits.shape[-1] > _MAX_CLASSES:

@@ -7,9 +7,17 @@ import pytest
 import torch
 from tiny import CLASSES, make_model, make_pool
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedModel, set_seed
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    set_seed,
+)
 
-from tithe.models import read_signals
+from tithe.models import attach_soft_prompt, read_signals
 from tithe.trainers import (
     Answer,
     DistillationConfig,
@@ -277,3 +285,27 @@ def test_a_class_that_only_derives_gets_the_right_loss_and_one_with_its_own_forw
 
     assert classification_loss(Derived(config)) is not None
     assert classification_loss(Weighted(config)) is None and classification_loss(Own(config)) is None
+
+
+def test_an_encoder_with_a_prompt_may_be_given_its_mask_by_place():
+    model = T5ForConditionalGeneration(T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2))
+    attach_soft_prompt(model, 2)
+    ids, mask = torch.tensor([[3, 4, 0]]), torch.tensor([[1, 1, 0]])
+    encoder = model.eval().encoder
+    by_place, by_name = encoder(ids, mask)[0], encoder(input_ids=ids, attention_mask=mask)[0]
+    torch.testing.assert_close(by_place, by_name)
+    assert not torch.allclose(by_place[:, :4], encoder(input_ids=ids)[0][:, :4])
+
+
+def test_outputs_may_be_a_tuple():
+    class AsTuple(Own):
+        def forward(self, ids, shown):
+            return (super().forward(ids, shown)["logits"],)
+
+    rows, options = Rows(), {"collate": lambda rows: {k: v for k, v in batch_of(rows).items() if k != "target"}}
+    found, expected = (
+        read_signals(model, rows, {"probabilities"}, lengths=[0] * len(rows), **options)["probabilities"]
+        for model in (AsTuple(make_own().config), make_own())
+    )
+    assert found.shape == expected.shape == (60, CLASSES)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
