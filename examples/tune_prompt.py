@@ -56,7 +56,8 @@ def main() -> None:
 
     set_seed(0)
     model = WeightedT5.make(given.model, len(tokenizer), tokenizer.eos_token_id)
-    args = Seq2SeqTrainingArguments(str(given.output_dir / "names"), learning_rate=3e-3, num_train_epochs=4, **common)
+    rate = 3e-4 if given.model else 3e-3
+    args = Seq2SeqTrainingArguments(str(given.output_dir / "names"), learning_rate=rate, num_train_epochs=4, **common)
     trainer = Seq2SeqTrainer(model, args, train_dataset=Questions(rows, tokenizer, NAMES), **shared)
     trainer.train()
     before = trainer.evaluate(Questions(test, tokenizer, NAMES))["eval_exact_match"]
