@@ -30,6 +30,7 @@ def usage_code(
     tokenizer: bool = True,
     labels: int | None = None,
     on_hub: bool = False,
+    own_class: tuple[str, str] | None = None,
 ) -> str:
     """Python that loads `model` (an id of the hub, or a folder as seen from where the code runs) and uses it.
 
@@ -41,6 +42,8 @@ def usage_code(
         tokenizer: whether a tokenizer lies with the model.
         labels: for adapters of a classifier, how many labels it has, which its base may not know.
         on_hub: whether `model` is an id: adapters with a prompt are then downloaded first.
+        own_class: module and name of the model's class, where it is not one of Transformers'. What its `forward` takes
+            and returns is then not known here: the code loads it, and says what there is.
 
     >>> print(usage_code("text-classification", "me/tenth"))
     from transformers import pipeline
@@ -49,6 +52,8 @@ def usage_code(
     print(model("This is what I think of it."))
     """
     first = _FACTORIZED if factorized else ""
+    if own_class is not None:
+        return first + _of_own_class(*own_class, model, base)
     if not tokenizer:
         return first + _untokenised(task, model)
     if base is not None:
@@ -106,6 +111,18 @@ def _used(task: str | None) -> str:
     if task in _SAYS:
         return call + f"logits = outputs.logits\n{_SAYS[task]}"
     return call + "print(outputs[0].shape)"
+
+
+def _of_own_class(module: str, name: str, model: str, base: str | None) -> str:
+    unknown = "  # the module that has it" if module == "__main__" else ""
+    peft = "from peft import PeftModel\n" if base is not None else ""
+    loaded = f'{name}.from_pretrained("{model if base is None else base}")'
+    if base is not None:
+        loaded = f'PeftModel.from_pretrained({loaded}, "{model}")'
+    return (
+        f"{peft}from {module} import {name}{unknown}\n\nmodel = {loaded}.eval()\n"
+        'print(f"{sum(p.numel() for p in model.parameters()):,} parameters; takes {model.main_input_name}")'
+    )
 
 
 def _untokenised(task: str | None, model: str) -> str:

@@ -14,6 +14,13 @@ from ..models import FactorizedEmbedding, plain_model, virtual_tokens_of
 
 WILSON = "In brackets: 95 % intervals (Wilson), of the rows that were scored. They do not cover another seed."
 _CLASSES: Any = TASK_MAPPING | {"multiple-choice": MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES}
+_ENDINGS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForMultipleChoice": "multiple-choice",
+    "ForConditionalGeneration": "text2text-generation",
+    "ForCausalLM": "text-generation",
+}
 _ON_HUB = re.compile(r"hf://datasets/([^@]+)@([^/]+)/")
 _SPEEDS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 _SPLITS = {"eval": "evaluation", "test": "test"}
@@ -25,15 +32,22 @@ def base_of(model: Any) -> str | None:
 
 
 def task_of_card(model: PreTrainedModel) -> str | None:
-    """The hub's name of the task that a class of models is for."""
-    name = type(model).__name__
-    return next((task for task, classes in _CLASSES.items() if name in classes.values()), None)
+    """The hub's name of the task that a class of models, or one that it derives from, is for.
+
+    A class that Transformers does not know says so by how its name ends, as theirs do.
+    """
+    names = [cls.__name__ for cls in type(model).__mro__]
+    known = (task for name in names for task, classes in _CLASSES.items() if name in classes.values())
+    by_ending = (task for name in names for ending, task in _ENDINGS.items() if name.endswith(ending))
+    return next(known, None) or next(by_ending, None)
 
 
 def usage_of(model: Any, tokenizer: Any) -> dict[str, Any]:
     """The options of `usage_code` that follow from what a model is."""
     inner = plain_model(model)
     usage: dict[str, Any] = {"tokenizer": hasattr(tokenizer, "save_pretrained")}
+    if type(inner).__module__.split(".")[0] != "transformers":
+        usage["own_class"] = (type(inner).__module__, type(inner).__name__)
     usage["factorized"] = any(isinstance(module, FactorizedEmbedding) for module in inner.modules())
     if hasattr(model, "peft_config"):
         usage |= {"base": public_name(base_of(model)) or "", "prompt": virtual_tokens_of(model) > 0}

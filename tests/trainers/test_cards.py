@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,10 @@ def lora_classifier(folder):
     bert(BertForSequenceClassification, labels=5).base_model.save_pretrained(encoder)
     model = BertForSequenceClassification.from_pretrained(encoder, num_labels=2)
     return selection(folder, get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=2)))
+
+
+class OwnForSequenceClassification(BertForSequenceClassification):
+    """What a project derives."""
 
 
 def untokenised(folder):
@@ -380,6 +385,21 @@ def test_saving_where_pushing_is_on_pushes_the_card_too(tmp_path, hub):
     card_of(trainer).write_text("mine")
     trainer.push_to_hub()
     assert hub[-1][1]["README.md"] == b"mine"
+
+
+def test_a_class_of_the_projects_own_is_imported_from_there(tmp_path, monkeypatch):
+    (tmp_path / "my_project.py").write_text(
+        "from transformers import BertForSequenceClassification\n\n\n"
+        "class OwnForSequenceClassification(BertForSequenceClassification):\n    pass\n"
+    )
+    monkeypatch.setattr(OwnForSequenceClassification, "__module__", "my_project")
+    trainer = selection(tmp_path / "own", bert(OwnForSequenceClassification))
+    trainer.save_model()
+    assert check_card(card_of(trainer)).pipeline_tag == "text-classification"
+    assert "from my_project import OwnForSequenceClassification" in code_of(card_of(trainer).read_text())
+    count = sum(p.numel() for p in trainer.model.parameters())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert run_cards(card_of(trainer)) == [f"{count:,} parameters; takes input_ids"]
 
 
 def test_transformers_own_draft_is_replaced(trained, tmp_path):
