@@ -119,7 +119,7 @@ def _log_to_wandb(folder: Path, args: Mapping[str, Any], scores: Scores, figures
 
     run = wandb.run or wandb.init()
     run.config.update({"recipe": dict(args)}, allow_val_change=True)
-    run.summary.update(scores)
+    run.summary.update(dict(scores))
     for name, path in figures.items():
         show_in_wandb(name, read_picture(path), 0)
 

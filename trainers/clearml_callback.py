@@ -107,7 +107,7 @@ def open_task() -> Any:
     # The installed versions, in seconds; ClearML would look for what is imported, for minutes, when the process ends.
     Task.force_requirements_env_freeze()
     with command_line_hidden():
-        task = Task.init(
+        task: Any = Task.init(
             project_name=os.getenv("CLEARML_PROJECT", "HuggingFace Transformers"),
             task_name=os.getenv("CLEARML_TASK", "Trainer"),
             auto_connect_arg_parser=False,
@@ -138,7 +138,8 @@ def _output_model() -> type:
     class OfflineOutputModel(OutputModel):
         @property
         def published(self) -> bool:
-            return not self._task.is_offline() and super().published
+            task: Any = self._task
+            return not task.is_offline() and super().published
 
     return OfflineOutputModel
 

@@ -26,7 +26,7 @@ class PoolMap:
 
     def __init__(self) -> None:
         self._plane: PoolPlane | None = None
-        self._of: weakref.ref | None = None
+        self._of: Any = None  # a weak reference to the embeddings that the plane is of
         self._current: RoundMap | None = None
 
     def draw(self, embeddings: NDArray[np.float32] | None, before: NDArray[np.int64], now: NDArray[np.int64]) -> None:

@@ -155,7 +155,8 @@ def show_in_clearml(name: str, pixels: Pixels, step: int) -> None:
     """Report a picture to ClearML's current task; without one, which would have been told of, do nothing."""
     from clearml import Task
 
-    if (task := Task.current_task()) is not None:
+    task: Any = Task.current_task()
+    if task is not None:
         section, _, series = name.rpartition("/")
         task.get_logger().report_image(section or "figures", series, iteration=step, image=pixels)
 
