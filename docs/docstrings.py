@@ -51,13 +51,28 @@ def _text(node: ast.expr, attr: griffe.Attribute) -> str:
     if "__dataclass_fields__" in source:  # Other.__dataclass_fields__["name"].metadata["help"]
         other: Any = attr.module[source.split(".__dataclass_fields__")[0]]
         return str(other.members[attr.name].docstring.value)
-    return str(_value(node, attr.module))
+    try:
+        return str(_value(node, attr.module))
+    except Exception as error:
+        raise ValueError(f"the help of {attr.path} is no expression of constants: {source}") from error
 
 
 def _value(node: ast.expr, module: Any) -> Any:
     """What an expression of literals and of constants that `module` defines or imports comes to."""
     names = {}
     for name in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}:
-        found = module[name].final_target if module[name].is_alias else module[name]
-        names[name] = _value(ast.parse(str(found.value), mode="eval").body, found.module)
+        names[name] = _value(*_definition(name, module))
     return eval(compile(ast.Expression(node), "<help>", "eval"), {"__builtins__": {}}, names)
+
+
+def _definition(name: str, module: Any) -> tuple[ast.expr, Any]:
+    """The expression that `name` is set to, and the module where that is; imports are followed."""
+    member = module.members.get(name)
+    if member is not None and member.is_alias:
+        path, _, name = member.target_path.rpartition(".")
+        return _definition(name, module.modules_collection[path])
+    for node in ast.parse(module.filepath.read_text(encoding="utf-8")).body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])  # several in `A, B = NAMES = (…)`
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return node.value, module  # type: ignore[attr-defined]
+    raise KeyError(f"{module.path} does not set {name}")

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +29,7 @@ LANGUAGES = ("python", "bash")
 # What a command of the documentation finds in its folder: the checkout, but for what nobody runs from there.
 LINKED = ("recipes", "accelerate_configs", "benchmarks", "selection", "models", "trainers", "evaluation", "examples")
 COMMANDS = ("accelerate", "tithe", "python")
-START_SECONDS = 180
+START_SECONDS, PAGE_SECONDS = 180, 1200
 
 _FENCE = re.compile(r"^(?P<indent>\s*)(?P<ticks>`{3,}|~{3,})\s*(?P<language>[\w+-]*)")
 _COMMENT = re.compile(r"^<!-- (?P<kind>not run|slow): (?P<reason>.+) -->$")
@@ -107,17 +108,23 @@ class Runner:
             "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         self._server = subprocess.Popen(
-            [sys.executable, str(HELPERS / "documentation_starter.py"), str(self._socket)], env=self.environment
+            [sys.executable, str(HELPERS / "documentation_starter.py"), str(self._socket)],
+            env=self.environment,
+            start_new_session=True,  # a group of its own, so that it can be ended with all forks
         )
 
     def close(self) -> None:
-        """End the process that the others are forks of."""
-        self._server.terminate()
+        """End the process that the others are forks of, and what is left of these."""
+        os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
         shutil.rmtree(self._run_dir)
 
     def run(self, blocks: list[Block], name: str) -> tuple[int, str]:
-        """Run the blocks of one page; the exit status, and all that they printed."""
+        """Run the blocks of one page; the exit status, and all that they printed.
+
+        Raises:
+            TimeoutError: they took longer than `PAGE_SECONDS`.
+        """
         folder = self.home / name
         folder.mkdir()
         for linked in LINKED:
@@ -148,6 +155,7 @@ class Runner:
 def ask(connection: socket.socket, request: dict[str, object], files: list[int]) -> int:
     """Have `request` run with `files` as standard input, output and error; its exit status."""
     with connection:
+        connection.settimeout(PAGE_SECONDS)
         connection.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
         connection.sendall(json.dumps(request).encode() + b"\n")
         answer = connection.makefile().readline()
