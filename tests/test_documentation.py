@@ -1,7 +1,10 @@
 """Every block of the README and of the documentation runs as it is written, but for those that say why they do not."""
 
 import re
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from documentation import ROOT, Block, Runner, blocks_of
@@ -63,6 +66,22 @@ def test_the_blocks_of_a_page_run(runner, name):
 def test_the_blocks_of_a_page_run_with_commands_of_their_own(runner, name):
     status, printed = runner.run(run_of(BLOCKS[name], None, "slow"), name.replace("/", "-"))
     assert status == 0, printed[-4000:]
+
+
+@pytest.mark.slow
+def test_make_demo_ends_with_the_path_of_a_report(runner, tmp_path):
+    """As the README has it, in this environment and on the small corpus."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "accelerate").symlink_to(Path(sys.executable).parent / "accelerate")
+    (tmp_path / "venv" / "bin" / ".installed").touch()
+    done = subprocess.run(
+        ["make", "demo", "VENV=venv"], cwd=tmp_path, env=runner.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.splitlines()[-1] == "report: runs/data_selection/report.html"
+    assert (tmp_path / "runs" / "data_selection" / "report.html").is_file()
 
 
 def commands_of_the_table() -> list[str]:
