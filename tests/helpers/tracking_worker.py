@@ -24,6 +24,7 @@ def main(folder: str, *trackers: str) -> None:
         load_best_model_at_end=True,
         metric_for_best_model="loss",
         learning_rate=1e-2,
+        log_embeddings="tensorboard" in trackers,
     )
     trainer = RoundSelectionTrainer(
         make_model(), args, train_dataset=make_pool(40), eval_dataset=make_pool(20, seed=1), data_collator=collate

@@ -307,7 +307,7 @@ def test_unfinished_runs_are_not_compared(tmp_path, capsys):
         ({"max_prompt_length": 3}, True, "raise `max_prompt_length`"),
         ({"retriever": "dense", "dense_encoder": "nowhere/at-all"}, True, "`retriever` dense: `model` nowhere/at-all"),
         ({"grader": "nowhere/at-all"}, True, "`grader`"),
-        ({"report_to": "clearml"}, True, 'pip install "tithe[tracking]"'),
+        ({"report_to": "mlflow"}, True, "`report_to` mlflow is not installed here"),
         ({"attn_implementation": "flash_attention_2"}, True, "could not be loaded as a causal language model"),
     ],
 )

@@ -37,9 +37,9 @@ def trainer_of(folder, model, pool, collate, callbacks=(), strategy="entropy_div
 
 def events(folder):
     """What TensorBoard finds in a folder and those below."""
-    found = [EventAccumulator(str(path.parent)).Reload() for path in sorted(folder.rglob("events.out.tfevents.*"))]
-    assert found
-    return found
+    folders = sorted({path.parent for path in folder.rglob("events.out.tfevents.*")})
+    assert folders
+    return [EventAccumulator(str(path)).Reload() for path in folders]
 
 
 def images(folder):
@@ -283,3 +283,24 @@ def test_clearml_without_a_server_is_no_loss(tmp_path, model, pool, collate, mon
     assert len([warning for warning in warned if "left alone" in str(warning.message)]) == 1
     assert len(images(tmp_path)) == 2  # the other tracker goes on
     assert trainer.state.global_step == trainer.state.max_steps
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_one_logs(tmp_path):
+    elastic = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    elastic += ["--rdzv_endpoint", "localhost:0", str(HELPERS / "tracking_worker.py")]
+    done = subprocess.run(
+        [sys.executable, *elastic, str(tmp_path / "run"), "tensorboard"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert [name for name, _ in images(tmp_path / "run")] == ["rounds/00", "rounds/01"]
+    tag = "train/round/size"
+    [logged] = [found.Scalars(tag) for found in events(tmp_path / "run") if tag in found.Tags()["scalars"]]
+    assert [scalar.value for scalar in logged] == [10, 20]
+    [table] = (tmp_path / "run").rglob("metadata.tsv")
+    assert len(table.read_text().splitlines()) == 41
