@@ -34,12 +34,14 @@ class PoolMap:
         self._current = None
         if embeddings is None:
             return
-        if self._plane is None or self._of is None or self._of() is not embeddings:
-            self._plane, self._of = PoolPlane.of(embeddings), weakref.ref(embeddings)
+        plane = self._plane
+        if plane is None or self._of is None or self._of() is not embeddings:
+            plane = self._plane = PoolPlane.of(embeddings)
+            self._of = weakref.ref(embeddings)
+        points: Any = embeddings
         before = np.sort(before[-MOST_MAPPED:])  # ascending, as a memory map is read fastest
         now = np.sort(now[:MOST_MAPPED])
-        places = (self._plane.places(embeddings[before]), self._plane.places(embeddings[now]))
-        self._current = RoundMap(self._plane.sample, *places)
+        self._current = RoundMap(plane.sample, plane.places(points[before]), plane.places(points[now]))
 
     def taken(self) -> RoundMap | None:
         """The map of the last round, once."""
