@@ -81,7 +81,7 @@ def test_every_launch_config_is_one_of_accelerate(path):
 def test_the_commands_of_the_readme_are_targets():
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     for target in ("demo", "test"):
-        assert f"make {target}\n" in readme and f"\n{target}: " in makefile
+        assert f"\nmake {target} " in readme and f"\n{target}: " in makefile
     assert "make test\n" in (ROOT / ".ci" / "run").read_text()
 
 
