@@ -41,8 +41,8 @@ def selection_section(trainer: Any) -> list[Section]:
             "strategy": row["strategy"].partition("(")[0],
             "rows added": row["added"],
             "rows": row["size"],
-            "reading signals (s)": f"{row['seconds']['scoring']:.1f}",
-            "choosing (s)": f"{row['seconds']['selecting']:.1f}",
+            "reading signals (s)": f"{row['seconds'].get('scoring', 0):.1f}",
+            "choosing (s)": f"{row['seconds'].get('selecting', 0):.1f}",
         }
         for row in ledger.rows[:_MOST_ROUNDS]
     ]

@@ -164,7 +164,7 @@ TYPOS = {
     "--config mine.yaml": "`--config` mine.yaml: No such file or directory",
     "--config data_selection_frozn": "did you mean `data_selection_frozen`?",
     "--output_dir train.csv": "`output_dir` train.csv is a file",
-    "--report_to tensorbord": "tensorbord is not supported, only",
+    "--report_to tensorbord": "`report_to` tensorbord is no tracker; there are",
     "--strategy_kwargs {beta:1}": "`--strategy_kwargs`: expected a JSON mapping",
     "--proxy linaer": "linaer",
     "train.csv": "unexpected argument 'train.csv': every value follows its flag",
