@@ -1,7 +1,6 @@
 """`tithe`: a command for each recipe, and for what one does before and after a run."""
 
 import importlib
-import importlib.metadata
 import os
 import sys
 import traceback
