@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import TemplateProcessing
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -58,9 +59,10 @@ def get_tokenizer(model: str | None, texts: list[str]) -> PreTrainedTokenizerFas
     """The tokenizer of a pretrained model, or without one a small one of these texts."""
     if model is not None:
         return AutoTokenizer.from_pretrained(model)
-    trained = BertWordPieceTokenizer()
-    trained.train_from_iterator(texts, vocab_size=4000, show_progress=False)
+    trained = ByteLevelBPETokenizer(lowercase=True)  # the same every time; WordPiece breaks ties by chance
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    trained.train_from_iterator(texts, vocab_size=4000, show_progress=False, special_tokens=[*special.values()])
+    trained.post_processor = TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 2)])
     return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, **special)
 
 
