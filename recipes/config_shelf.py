@@ -2,8 +2,8 @@
 
 import importlib.resources
 import re
-from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,9 @@ from rich.table import Table
 from tithe.evaluation.files import write_atomic
 from tithe.recipes.errors import nearest
 
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # there from Python 3.11 on
 
 _SHELVES = {
     "Recipes: tithe RECIPE --config FILE": "tithe.recipes.configs",
@@ -67,7 +70,7 @@ def print_configs(console: Console | None = None) -> None:
     console.print("`tithe configs copy NAME` puts one into this folder, to be edited.")
 
 
-def _files(package: str) -> dict[str, Traversable]:
+def _files(package: str) -> "dict[str, Traversable]":
     found = (file for file in importlib.resources.files(package).iterdir() if file.name.endswith(".yaml"))
     return {file.name.removesuffix(".yaml"): file for file in sorted(found, key=lambda file: file.name)}
 
