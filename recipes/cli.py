@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,8 @@ class _Recipe(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         read_env_file()
-        flags = [argument for argument in ctx.args if not _is_ours(argument, ctx.args)]
+        pairs = zip(ctx.args, [*ctx.args, "--"][1:], strict=True)
+        flags = [argument for argument, following in pairs if not _is_ours(argument, following)]
         if len(flags) < len(ctx.args):
             os.environ["TITHE_TRACEBACK"] = "1"
         sys.argv = [f"tithe {self.name}", *flags]  # what usage lines name
@@ -74,9 +74,8 @@ class _Recipe(click.Command):
         return complete_recipe(str(self.name), self.module, ctx.args, incomplete)
 
 
-def _is_ours(argument: str, arguments: Sequence[str]) -> bool:
+def _is_ours(argument: str, following: str) -> bool:
     """Whether this is our `--debug` and not that of Transformers, which takes a value."""
-    following = [*arguments, "--"][arguments.index(argument) + 1]
     return argument == "--debug" and following.startswith("--")
 
 

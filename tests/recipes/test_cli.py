@@ -106,7 +106,10 @@ def test_an_error_nobody_foresaw_is_one_line_and_its_traceback_kept(capsys, monk
     assert "in broken" in (tmp_path / "cache" / "last_error.txt").read_text()
 
 
-@pytest.mark.parametrize("argv", [["--debug", "data_selection"], ["data_selection", "--debug"]])
+DEBUGGED = [["--debug", "data_selection"], ["data_selection", "--debug"], ["data_selection", "--debug", "--debug"]]
+
+
+@pytest.mark.parametrize("argv", DEBUGGED)
 def test_debug_shows_the_traceback(capsys, monkeypatch, argv):
     def broken(argv):
         raise KeyError(f"lost {argv}")
@@ -132,14 +135,18 @@ def completed(words, index):
     return [line.split(",")[1] for line in done.stdout.splitlines() if line.startswith("plain,")]
 
 
-def test_the_shell_completes_commands_names_and_flags():
+def test_the_shell_completes_commands_names_and_flags(tmp_path):
     assert completed("tithe data", 1) == ["data_selection"]
     assert completed("tithe data_selection --strategy k_", 3) == ["k_center"]
     assert completed("tithe strategies bal", 2) == ["bald", "balanced"]
     assert completed("tithe configs show zero3_", 3) == ["zero3_cpu", "zero3_offload"]
     assert completed("tithe data_selection --config data_selection_m", 3) == ["data_selection_modernbert"]
-    flags = completed("tithe data_selection --bu", 2)
-    assert flags == ["--budget"] == completed("tithe data_selection --bu", 2)  # the second time out of the cache
+    assert completed("tithe data_selection --bu", 2) == ["--budget"]
+    kept = tmp_path / "cache" / "flags.json"
+    kept.write_text(kept.read_text().replace('"--budget"', '"--bundle"'))
+    assert completed("tithe data_selection --bu", 2) == ["--bundle"]  # the second time out of the cache
+    kept.write_text(kept.read_text().replace('"versions": {', '"versions": {"older": "1", '))
+    assert completed("tithe data_selection --bu", 2) == ["--budget"]  # anew, as a version is another one
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
